@@ -1,0 +1,136 @@
+"""The frame codec reproduces the recorded outputs of the official networks."""
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ccvs.codec.frame import FrameCodecCfg, build_frame_codec
+from ccvs.nn.correlation import correlation
+from ccvs.nn.layers import Blur, BlurUp, EqualConv2d, EqualLinear, conv_layer, down_layer, res_down, res_up, up_layer
+from ccvs.nn.quantize import perplexity
+from ccvs.nn.warp import warp
+
+from .cases import load_case
+
+AE = ['ae_image_4lvl', 'ae_image_rect_proj', 'ae_image_nomemory', 'ae_video_context', 'ae_video_nomemory']
+
+
+def codec_of(case):
+    "The codec a recorded autoencoder case describes, with its weights."
+    q, base = case.record['options'], case.record['cli'].split()
+    def flag(name, kind=int, default=None):
+        if f'--{name}' not in base: return default
+        rest = base[base.index(f'--{name}') + 1:]
+        stop = next((i for i, word in enumerate(rest) if word.startswith('--')), len(rest))
+        values = tuple(kind(word) for word in rest[:stop])
+        return values if len(values) > 1 else values[0] if values else True
+    rows = flag('max_dim')
+    cfg = FrameCodecCfg((rows, int(rows * flag('aspect_ratio', float))), tuple(flag('q_necf') * m for m in flag('q_necf_mult')),
+                        flag('q_z_size'), flag('q_z_num'), flag('q_inter_p', float, .5), memory=flag('q_use_inter', default=False))
+    codec = build_frame_codec(cfg).eval()
+    for part, prefix in ((codec.encoder, 'net_e.'), (codec.quantizer, 'net_q.'), (codec.decoder, 'net_g.')):
+        part.load_state_dict(case.weights(prefix))
+    return codec
+
+
+@pytest.fixture(scope='module', params=AE)
+def recorded(request):
+    case = load_case(f'ccvs/{request.param}')
+    return case, codec_of(case)
+
+
+def calls(case, kind): return [call for call in case.calls.values() if call.kind == kind]
+
+
+@torch.no_grad()
+def test_encoder(recorded):
+    case, codec = recorded
+    for call in calls(case, 'ae.encode'):
+        (frames,) = call.inputs.values()
+        lead = frames.shape[:-3]
+        feats, skips = codec.encode(frames.flatten(0, -4))
+        call.check('z', codec.quantize(feats).z_q.unflatten(0, lead))   # recorded after the quantizer
+        for i, skip in enumerate(skips): call.check(f'inter.{i}', skip.unflatten(0, lead))
+        call.check('code', codec.quantize(feats).codes.view(len(frames), -1))
+
+
+@torch.no_grad()
+def test_quantizer(recorded):
+    case, codec = recorded
+    for call in calls(case, 'ae.quantize'):
+        z_q, loss, codes = codec.quantize(call.inputs['z'])
+        call.check('z_q', z_q)
+        call.check('loss', loss)
+        call.check('perplexity', perplexity(codes, codec.cfg.codes))
+        call.check('indices', codes.view(-1, 1))
+        call.check('embed_code', codec.lookup(call.inputs['code'].view(-1, *codec.cfg.grid)).flatten(2).mT)
+
+
+@torch.no_grad()
+def test_generator(recorded):
+    case, codec = recorded
+    for call in calls(case, 'ae.generator'):
+        out = codec.decode(call.inputs['z_q'], [call.inputs[name] for name in call.args['contexts']] or None)
+        call.check('out', out.frames)
+        for i, (motion, occlusion) in enumerate(zip(out.motions, out.occlusions)):
+            call.check(f'flows.{i}', motion)
+            call.check(f'occs.{i}', occlusion)
+        assert {name.split('.')[0] for name in call.outputs} <= {'out', 'flows', 'occs', 'inter_dec'}
+
+
+@torch.no_grad()
+def test_reconstruction_with_own_skips(recorded):
+    case, codec = recorded
+    for call in calls(case, 'ae.decode_images'):
+        contexts = [call.inputs['inter']] if codec.cfg.memory else None
+        call.check('img', codec.decode(codec.lookup(call.inputs['code'].view(-1, *codec.cfg.grid)), contexts).frames)
+
+
+LAYERS = load_case('ccvs/layers')
+OPS = load_case('ccvs/ops_elementary')
+
+
+def ae_layer(width_in, width_out, kernel, downsample=False, upsample=False, activate=True, bias=True):
+    "The layer the official arguments describe."
+    if kernel == 3: return down_layer(width_in, width_out) if downsample else up_layer(width_in, width_out) if upsample \
+        else conv_layer(width_in, width_out, 3, activate)
+    if downsample: return nn.Sequential(Blur(1, stride=2), EqualConv2d(width_in, width_out, 1, bias=False))
+    if upsample: return nn.Sequential(EqualConv2d(width_in, width_out, 1, bias=False), BlurUp())
+    return conv_layer(width_in, width_out, 1, activate)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('call', [c for c in LAYERS.calls.values() if c.kind.startswith('layer.ae')], ids=lambda c: c.name)
+def test_layers(call):
+    args = dict(call.args)
+    sizes = args.pop('positional')
+    if call.kind == 'layer.ae.ConvLayer': layer = ae_layer(*sizes, **args)
+    elif call.kind == 'layer.ae.EqualLinear': layer = EqualLinear(*sizes)
+    else: layer = (res_down if args.get('downsample') else res_up)(*sizes)
+    layer.load_state_dict(LAYERS.weights(f'{call.name}.'))
+    call.check('y', layer(call.inputs['x']))
+
+
+@pytest.mark.parametrize('call', calls(OPS, 'op.blur'), ids=lambda c: c.name)
+def test_blur(call):
+    "Only the blurs the networks use; the kernel is the recorded one."
+    if call.args['up'] not in (1, [1, 1], (1, 1)) or call.inputs['kernel'].shape != (4, 4): pytest.skip('never used by the networks')
+    pad = call.args['pad']
+    blur = Blur(pad if isinstance(pad, int) else pad[0])
+    blur.kernel = call.inputs['kernel']
+    call.check('y', blur(call.inputs['x']))
+
+
+@pytest.mark.parametrize('call', calls(OPS, 'op.correlation'), ids=lambda c: c.name)
+def test_correlation_and_its_gradients(call):
+    s = call.args['stride']
+    first, second = (call.inputs[name].clone().requires_grad_() for name in ('first', 'second'))
+    out = correlation(first[..., ::s, ::s], second[..., ::s, ::s])
+    out.backward(call.inputs['grad_out'])
+    for name, found in zip(call.outputs, (out, first.grad, second.grad), strict=True): call.check(name, found)
+
+
+@pytest.mark.parametrize('call', calls(OPS, 'op.backwarp'), ids=lambda c: c.name)
+def test_warp(call):
+    (name,) = call.outputs
+    call.check(name, warp(call.inputs['x'], call.inputs['flow']))
