@@ -279,4 +279,12 @@ d = { 'settings': { 'branch': 'main',
                                         'ccvs.prior.transformer.sequence_loss': ( '40_prior/transformer.html#sequence_loss',
                                                                                   'ccvs/prior/transformer.py'),
                                         'ccvs.prior.transformer.start_segment': ( '40_prior/transformer.html#start_segment',
-                                                                                  'ccvs/prior/transformer.py')}}}
+                                                                                  'ccvs/prior/transformer.py')},
+            'ccvs.runs': { 'ccvs.runs.RunError': ('runs.html#runerror', 'ccvs/runs.py'),
+                           'ccvs.runs.fill_in': ('runs.html#fill_in', 'ccvs/runs.py'),
+                           'ccvs.runs.find_run': ('runs.html#find_run', 'ccvs/runs.py'),
+                           'ccvs.runs.fit_value': ('runs.html#fit_value', 'ccvs/runs.py'),
+                           'ccvs.runs.parameters': ('runs.html#parameters', 'ccvs/runs.py'),
+                           'ccvs.runs.read_record': ('runs.html#read_record', 'ccvs/runs.py'),
+                           'ccvs.runs.run_notebook': ('runs.html#run_notebook', 'ccvs/runs.py'),
+                           'ccvs.runs.runs_folder': ('runs.html#runs_folder', 'ccvs/runs.py')}}}
