@@ -161,11 +161,12 @@ def build_frame_codec(
                          f'is not a multiple of {2**halvings}: change size or widths')
     inter_blocks = nn.ModuleList(
         InterBlock(level, width, cfg.motion_widths) for level, width in enumerate(reversed(cfg.skip_widths)))
-    return FrameCodec(
+    codec = FrameCodec(
         cfg,
         FrameEncoder(cfg.widths, cfg.skip_widths, cfg.latent_width, cfg.image_channels),
         VectorQuantizer(cfg.codes, cfg.latent_width),
         FrameDecoder(cfg.widths[::-1], cfg.latent_width, cfg.image_channels, inter_blocks if cfg.memory else None))
+    return codec.to(memory_format=torch.channels_last)  # same numbers, up to twice as fast on a CPU
 
 # %% ../../nbs/30_codec/31_frame.ipynb #f9e9e4d0
 PRESETS = {

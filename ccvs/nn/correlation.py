@@ -16,7 +16,7 @@ class ShiftedProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx, first, second):
         h, w = first.shape[-2:]
-        padded = F.pad(second, (3, 3, 3, 3))
+        first, padded = first.contiguous(), F.pad(second.contiguous(), (3, 3, 3, 3))   # sums run over planes
         ctx.save_for_backward(first, padded)
         means = [(first * padded[..., dy:dy + h, dx:dx + w]).mean(1) for dy in range(7) for dx in range(7)]
         return torch.stack(means, 1)

@@ -107,10 +107,8 @@ class Blur(nn.Module):
         self.padding, self.stride = padding, stride
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C, H', W')
-        width, p, s = x.shape[1], self.padding, self.stride
-        taps = self.kernel.sum(0) / self.kernel.sum().sqrt()       # kernel = outer(taps, taps)
-        x = F.conv2d(x, taps.view(1, 1, 4, 1).expand(width, 1, 4, 1), None, (s, 1), (p, 0), 1, width)
-        return F.conv2d(x, taps.view(1, 1, 1, 4).expand(width, 1, 1, 4), None, (1, s), (0, p), 1, width)
+        kernel = self.kernel.expand(x.shape[1], 1, 4, 4)
+        return F.conv2d(x, kernel, None, self.stride, self.padding, groups=x.shape[1])
 
 # %% ../../nbs/20_nn/20_layers.ipynb #a383c149
 class BlurUp(nn.Module):
