@@ -1,12 +1,14 @@
 """The frame codec reproduces the recorded outputs of the official networks."""
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ccvs.codec.frame import FrameCodecCfg, build_frame_codec
 from ccvs.nn.correlation import correlation
+from ccvs.nn.critics import BiasAct, CriticCfg, build_clip_critic, build_image_critic, clip_block, critic_act, critic_block, \
+    critic_layer
 from ccvs.nn.layers import Blur, BlurUp, EqualConv2d, EqualLinear, conv_layer, down_layer, res_down, res_up, up_layer
+from ccvs.nn.losses import PerceptualLoss, critic_loss, generator_loss, vgg_trunk
 from ccvs.nn.quantize import perplexity
 from ccvs.nn.warp import warp
 
@@ -17,7 +19,7 @@ AE = ['ae_image_4lvl', 'ae_image_rect_proj', 'ae_image_nomemory', 'ae_video_cont
 
 def codec_of(case):
     "The codec a recorded autoencoder case describes, with its weights."
-    q, base = case.record['options'], case.record['cli'].split()
+    base = case.record['cli'].split()
     def flag(name, kind=int, default=None):
         if f'--{name}' not in base: return default
         rest = base[base.index(f'--{name}') + 1:]
@@ -134,3 +136,59 @@ def test_correlation_and_its_gradients(call):
 def test_warp(call):
     (name,) = call.outputs
     call.check(name, warp(call.inputs['x'], call.inputs['flow']))
+
+
+@pytest.mark.parametrize('call', calls(OPS, 'op.fused_leaky_relu'), ids=lambda c: c.name)
+def test_critic_activation(call):
+    act = BiasAct(len(call.inputs['bias']))
+    act.bias.data = call.inputs['bias']
+    call.check('y', act(call.inputs['x']))
+
+
+CRITIC_LAYERS = {'dis_conv3': lambda: critic_layer(4, 6, 3), 'dis_res': lambda: critic_block(4, 6),
+                 'dis_conv3_down': lambda: critic_block(6, 6).conv2, 'dis3d_res': lambda: clip_block(4, 6),
+                 'dis3d_res_reduce_t': lambda: clip_block(4, 6, shorten=True)}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('name', CRITIC_LAYERS)
+def test_critic_layers(name):
+    layer = CRITIC_LAYERS[name]()
+    if name == 'dis_conv3_down': layer[1] = EqualConv2d(4, 6, 3, stride=2, bias=False)   # a block's has equal widths
+    layer.load_state_dict(LAYERS.weights(f'{name}.'))
+    LAYERS.calls[name].check('y', layer(LAYERS.calls[name].inputs['x']))
+
+
+@torch.no_grad()
+def test_critic_linear():
+    layer, call = EqualLinear(4, 6), LAYERS.calls['linear_act']
+    layer.load_state_dict(LAYERS.weights('linear_act.'))
+    call.check('y', critic_act(layer(call.inputs['x'])))
+
+
+@pytest.mark.parametrize('name, build, prefix', [('image', build_image_critic, 'net_di.'), ('video', build_clip_critic, 'net_dv.')])
+def test_critics(name, build, prefix):
+    case = load_case('ccvs/discriminators')
+    call, critic = case.calls[name], build(CriticCfg(16, (6, 6, 12)))
+    critic.load_state_dict(case.weights(prefix))
+    (x,) = (value.clone().requires_grad_() for value in call.inputs.values())
+    score = critic(x if name == 'image' else x.transpose(1, 2))
+    call.check('score', score)
+    call.check('input_grad', torch.autograd.grad(score.sum(), x)[0])
+
+
+@pytest.mark.parametrize('call', load_case('ccvs/gan_losses').calls.values(), ids=lambda c: c.name)
+def test_gan_losses(call):
+    call.check('generator', generator_loss(call.inputs['fake']))
+    call.check('discriminator', critic_loss(call.inputs['real'], call.inputs['fake']))
+
+
+def test_perceptual_loss():
+    case = load_case('ccvs/perceptual_vgg_narrow')
+    trunk, (call,) = vgg_trunk((4, 6, 8, 10, 10)), case.calls.values()
+    trunk.load_state_dict({key.split('.', 1)[1]: value for key, value in case.weights('vgg.').items()})
+    loss, x = PerceptualLoss(trunk), call.inputs['x'].clone().requires_grad_()
+    distance = loss(x, call.inputs['y'])
+    call.check('loss', distance)
+    call.check('grad_x', torch.autograd.grad(distance, x)[0])
+    for i, found in enumerate(loss.features(x)): call.check(f'features_x.{i}', found)
