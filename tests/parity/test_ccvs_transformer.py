@@ -3,10 +3,20 @@ import pytest
 import torch
 
 from ccvs.prior.transformer import TransformerCfg, build_transformer, parameter_groups, plain_segments
+from ccvs.synth.sampling import SamplingCfg, choose, generate, generate_uncached, next_token_probs
 
 from .cases import load_case
 
 CASES = ['tf_prediction', 'tf_long_input', 'tf_unconditional']
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    "Toy matrices are too small to share out: waiting for a second thread costs more than it saves."
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def transformer_of(case):
@@ -50,3 +60,32 @@ def test_weight_decay_touches_linear_weights_only(name):
     for group, recorded in zip(parameter_groups(net, 0.01), case.record['optimizer']['groups'], strict=True):
         assert group['weight_decay'] == recorded['weight_decay']
         assert sorted(names[id(p)] for p in group['params']) == sorted(recorded['parameters'])
+
+
+@pytest.mark.parametrize('sampler', [generate, generate_uncached])
+@pytest.mark.parametrize('case, call', each('tf.generate'))
+def test_generation(case, call, sampler):
+    "Greedy codes, within the window and sliding, exactly those of the official code; total lengths may end inside a frame."
+    net, given = transformer_of(case), call.inputs['code']
+    total, tokens = call.args['total_len'] or net.cfg.capacity, net.cfg.frame_tokens
+    known = given.shape[1] // tokens
+    o = call.options
+    assert o['x_z_chunk'] == tokens                                       # one frame a slide
+    cfg = SamplingCfg(o['x_temperature'], o['x_top_k'], greedy=not o['x_sample'])
+    frames = sampler(net, given, -(-total // tokens) - known, cfg=cfg)
+    call.check('code', torch.cat([given[:, :known * tokens], frames.flatten(1)], 1)[:, :total])
+
+
+@pytest.mark.parametrize('name', ['kNone_t1.0', 'kNone_t0.7', 'k5_t1.0', 'k5_t0.7', 'k1_t1.0', 'k1_t0.7', 'sample_top1'])
+def test_filter(name):
+    call = load_case('ccvs/tf_topk_filter').calls[name]
+    logits = call.inputs['logits'][:, -1]
+    probs = next_token_probs(logits, **call.args)
+    if name == 'sample_top1':
+        cfg = SamplingCfg(**call.args)
+        return call.check('greedy', choose(logits, torch.full((3,), .9, dtype=torch.float64), cfg)[:, None])
+    call.check('probs', probs)
+    call.check('greedy', choose(logits, torch.zeros(3), SamplingCfg(**call.args, greedy=True))[:, None])
+    call.check('greedy_log_p', probs.log().amax(-1, keepdim=True))
+    likeliest = call.outputs['top3'].value.shape[1]
+    call.check('top3', probs.topk(likeliest, -1).indices)
