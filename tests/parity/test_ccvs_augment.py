@@ -6,8 +6,11 @@ from safetensors.torch import load_file
 
 from ccvs.nn.elastic import (ELASTIC, bend_and_zoom, blur_taps, corrupt, gaussian_blur, invert_motion, outside_to_zero,
                              smooth_noise, zoom_motion)
+from ccvs.nn.motion_losses import motion_recovery_loss, motion_target, occlusion_loss
 from ccvs.nn.warp import warp
-from tests.parity.cases import FOLDER, load_case
+
+from .cases import FOLDER, load_case
+from .test_ccvs_codec import codec_of
 
 CASE = load_case('ccvs/aug_elastic')
 NUMBERS = load_file(FOLDER / 'ccvs/aug_elastic.safetensors')
@@ -114,3 +117,20 @@ def best_sigma(given, mask, out):
         best, width = tries[int(torch.stack(errors).argmin())].item(), (high - low) / 20
         low, high = max(.001, best - width), best + width
     return torch.tensor([best])
+
+
+def test_motion_losses():
+    "The recorded image step: two groups of context image, other frame, elastic view; both targets decoded from the context."
+    case = load_case('ccvs/loss_image')
+    call, codec = case.calls['generator'], codec_of(case)
+    frames, true, masked = call.inputs['img'], call.inputs['flow_img'], call.inputs['mask_img']
+    feats, skips = codec.encode(frames)
+    wanted, context = [1, 2, 4, 5], [0, 0, 3, 3]
+    out = codec.decode(codec.quantize(feats).z_q[wanted], [[skip[context] for skip in skips]])
+    motions, occlusion = [m[1::2] for m in out.motions], out.occlusions[-1][1::2]
+    for i, found in enumerate(motions):
+        target = motion_target(true, masked, tuple(found.shape[-2:]), .5 ** (len(motions) - 1))
+        call.check(f'flow_target.{i}', target.motion)
+        call.check(f'no_occlusion_mask.{i}', target.seen)
+    call.check('terms/elastic_flow_rec_img', motion_recovery_loss(motions, true, masked))
+    call.check('terms/mask_rec_img', occlusion_loss(occlusion, masked))
