@@ -1,4 +1,6 @@
 """The frame codec reproduces the recorded outputs of the official networks."""
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -11,14 +13,17 @@ from ccvs.nn.layers import Blur, BlurUp, EqualConv2d, EqualLinear, conv_layer, d
 from ccvs.nn.losses import PerceptualLoss, critic_loss, generator_loss, vgg_trunk
 from ccvs.nn.quantize import perplexity
 from ccvs.nn.warp import warp
+from ccvs.synth.rollout import rollout
 
 from .cases import load_case
 
 AE = ['ae_image_4lvl', 'ae_image_rect_proj', 'ae_image_nomemory', 'ae_video_context', 'ae_video_nomemory']
 
 
-def codec_of(case):
-    "The codec a recorded autoencoder case describes, with its weights."
+@cache
+def recorded_codec(name):
+    "A recorded autoencoder case, and the codec it describes with its weights."
+    case = load_case(f'ccvs/{name}')
     base = case.record['cli'].split()
     def flag(name, kind=int, default=None):
         if f'--{name}' not in base: return default
@@ -32,13 +37,12 @@ def codec_of(case):
     codec = build_frame_codec(cfg).eval()
     for part, prefix in ((codec.encoder, 'net_e.'), (codec.quantizer, 'net_q.'), (codec.decoder, 'net_g.')):
         part.load_state_dict(case.weights(prefix))
-    return codec
+    return case, codec
 
 
 @pytest.fixture(scope='module', params=AE)
 def recorded(request):
-    case = load_case(f'ccvs/{request.param}')
-    return case, codec_of(case)
+    return recorded_codec(request.param)
 
 
 def calls(case, kind): return [call for call in case.calls.values() if call.kind == kind]
@@ -86,6 +90,43 @@ def test_reconstruction_with_own_skips(recorded):
     for call in calls(case, 'ae.decode_images'):
         contexts = [call.inputs['inter']] if codec.cfg.memory else None
         call.check('img', codec.decode(codec.lookup(call.inputs['code'].view(-1, *codec.cfg.grid)), contexts).frames)
+
+
+def rolled(codec, call, clip, length, **more):
+    "Frames of a recorded video call, as (N, T, 3, H, W), and the codes it was given."
+    count = call.args['context_frames']
+    offsets = tuple(call.options.get('q_skip_context', (1,)))
+    codes = call.inputs['code'].view(len(clip), -1, *codec.cfg.grid)
+    keep = call.options['q_n_first'] if call.options.get('q_keep_first') else 0
+    frames = rollout(codec, codes[:, :length].unbind(1), clip[:, :count] if count else None,
+                     memory=call.options.get('q_skip_memory', 1), offsets=offsets, keep_first=keep, **more)
+    return torch.stack(list(frames), 1)
+
+
+VIDEO_CALLS = [(name, call) for name in ('ae_video_context', 'ae_video_nomemory')
+               for call in load_case(f'ccvs/{name}').calls if call not in ('vid_encoder', 'vid_step_decoder')]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('name, call_name', VIDEO_CALLS, ids=lambda value: value)
+def test_rollout(name, call_name):
+    case, codec = recorded_codec(name)
+    call, clip = case.calls[call_name], case.calls['vid_encoder'].inputs['vid']
+    p2p = call.args['end_context']
+    call.check('vid', rolled(codec, call, clip, clip.shape[1] - p2p, end=clip[:, -1] if p2p else None))
+
+
+@torch.no_grad()
+def test_step_decoder():
+    "One frame per call officially; here the generator just goes on."
+    case, codec = recorded_codec('ae_video_context')
+    call, clip = case.calls['vid_step_decoder'], case.calls['vid_encoder'].inputs['vid']
+    frames = rolled(codec, call, clip, 1 + call.args['steps'])[:, 1:]
+    for i in range(call.args['steps']):
+        call.check(f'step{i}/vid', frames[:, i:i + 1])
+        call.check(f'step{i}/code', codec.quantize(codec.encode(frames[:, i]).feats).codes.flatten(1))
+    kept = [codec.encode(frames[:, t]).skips for t in (-2, -1)]
+    for level in range(3): call.check(f'inter_last.{level}', torch.stack([skips[level] for skips in kept], 1))
 
 
 LAYERS = load_case('ccvs/layers')
