@@ -38,6 +38,11 @@ def test_long_job_says_few_lines(capsys, clock):
     assert len(set(lines)) == len(lines)
 
 
+def test_the_last_line_is_not_said_twice(capsys, clock):
+    list(progress(slow(5, clock), total=5))
+    assert capsys.readouterr().err.splitlines() == ['5/5 it (100 %), 1.0 it/s, 5.0 s in all']
+
+
 def test_leaving_early_says_how_far(capsys):
     for i in progress(range(10), desc='look'):
         if i == 4: break
