@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, NamedTuple
 
 from .video import VideoError, VideoInfo, probe, read_blocks
@@ -99,17 +99,22 @@ def _cause(code: int) -> str:
     return f'the decoder was ended by {signal.Signals(-code).name}' if code < 0 else f'the decoder exited with status {code}'
 
 # %% ../../nbs/10_data/11_guard.ipynb #cf3f7197
+def _launch(check: Callable[[str], Verdict] | None, seconds: float, memory_mb: int) -> subprocess.Popen:
+    "Start a child process that serves `check`."
+    module, name = ('ccvs.data.guard', 'inspect_video') if check is None else (check.__module__, check.__qualname__)
+    code = (f'from {module} import {name} as check; from ccvs.data.guard import serve; '
+            f'serve(check, {seconds}, {memory_mb})')
+    env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, sys.path)), 'OMP_NUM_THREADS': '1'}
+    return subprocess.Popen([sys.executable, '-c', code], env=env, text=True, encoding='ascii',
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+# %% ../../nbs/10_data/11_guard.ipynb #a0cf2025
 class _Child:
     "One process that checks files, seen from the parent."
 
     def __init__(self, check: Callable[[str], Verdict] | None, seconds: float, memory_mb: int):
         "Start it and wait until it is ready; RuntimeError if it cannot start."
-        module, name = ('ccvs.data.guard', 'inspect_video') if check is None else (check.__module__, check.__qualname__)
-        code = (f'from {module} import {name} as check; from ccvs.data.guard import serve; '
-                f'serve(check, {seconds}, {memory_mb})')
-        env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
-        self.process = subprocess.Popen([sys.executable, '-c', code], env=env, text=True, encoding='ascii',
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.process = _launch(check, seconds, memory_mb)
         self.lines, self.seconds = SimpleQueue(), seconds
         Thread(target=self._listen, daemon=True).start()
         try: self._next(120)
@@ -166,17 +171,22 @@ def vet_many(
     check: Callable[[str], Verdict] | None = None,  # called in the child, so from a module; None: `inspect_video`
 ) -> Iterator[Verdict]:           # one per path, in the order they finish
     "Check many files in children that may crash or hang; RuntimeError only if no child can be started."
-    paths, children = [str(path) for path in paths], SimpleQueue()
+    paths, children, started, stop = [str(path) for path in paths], SimpleQueue(), [], Event()
     count = max(1, min(workers, len(paths)))
     for _ in range(count): children.put(None)
-    start = lambda: _Child(check, seconds, memory_mb)
+    def start() -> _Child:
+        if stop.is_set(): raise RuntimeError('checking was stopped')
+        started.append(_Child(check, seconds, memory_mb))
+        return started[-1]
     pool = ThreadPoolExecutor(count)
     try:
         for job in as_completed([pool.submit(_judge, children, start, path) for path in paths]): yield job.result()
     finally:
-        pool.shutdown(cancel_futures=True)
-        for _ in range(count):
-            if child := children.get(): child.kill()
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in started: child.kill()               # a hung one would keep us waiting
+        pool.shutdown()
+        for child in started: child.kill()               # started at the very last moment
 
 # %% ../../nbs/10_data/11_guard.ipynb #20c47b78
 def vet(
