@@ -10,7 +10,7 @@ from ccvs.nn.motion_losses import motion_recovery_loss, motion_target, occlusion
 from ccvs.nn.warp import warp
 
 from .cases import FOLDER, load_case
-from .test_ccvs_codec import codec_of
+from .test_ccvs_codec import recorded_codec
 
 CASE = load_case('ccvs/aug_elastic')
 NUMBERS = load_file(FOLDER / 'ccvs/aug_elastic.safetensors')
@@ -121,8 +121,8 @@ def best_sigma(given, mask, out):
 
 def test_motion_losses():
     "The recorded image step: two groups of context image, other frame, elastic view; both targets decoded from the context."
-    case = load_case('ccvs/loss_image')
-    call, codec = case.calls['generator'], codec_of(case)
+    case, codec = recorded_codec('loss_image')
+    call = case.calls['generator']
     frames, true, masked = call.inputs['img'], call.inputs['flow_img'], call.inputs['mask_img']
     feats, skips = codec.encode(frames)
     wanted, context = [1, 2, 4, 5], [0, 0, 3, 3]
