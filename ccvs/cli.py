@@ -66,11 +66,15 @@ def render(
 @app.command()
 def prepare(
     folder: Annotated[Path, typer.Argument(help='A folder of videos, at any depth and in any format.')],
+    split: Annotated[Optional[str], typer.Option(help='The split of every clip; default: by folder name or content.')] = None,
+    workers: Annotated[int, typer.Option(min=1, help='Files checked at the same time.')] = 2,
+    seconds: Annotated[float, typer.Option(min=1, help='Time limit for one file.')] = 120,
+    retry_bad: Annotated[bool, typer.Option('--retry-bad', help='Check broken files again even if they have not changed.')] = False,
     as_json: AsJson = False,
 ) -> None:
     "Look at every video of a folder and write index.parquet; broken files are set aside there with the reason."
     from ccvs.data.index import build_index
-    index = build_index(folder)
+    index = build_index(folder, split=split, workers=workers, seconds=seconds, retry_bad=retry_bad)
     bad = index[index.status != 'ok']
     if as_json: print(json.dumps(dict(folder=str(folder), usable=len(index) - len(bad), set_aside=dict(zip(bad.path, bad.reason)))))
     else:

@@ -106,3 +106,20 @@ def test_a_run_without_a_checkout_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(runs.ccvs, '__file__', str(tmp_path / 'site-packages' / 'ccvs' / '__init__.py'))
     with pytest.raises(runs.RunError, match='clone the repository'):
         runs.runs_folder()
+
+
+def test_prepare_sets_a_broken_file_aside_and_says_why(tmp_path):
+    import torch
+    from ccvs.data.video import write_video
+    write_video(tmp_path / 'good.mp4', torch.zeros(6, 3, 32, 32, dtype=torch.uint8))
+    (tmp_path / 'bad.mp4').write_text('this is no video')
+    done = program('prepare', str(tmp_path), '--json')
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer['usable'] == 1 and list(answer['set_aside']) == ['bad.mp4'] and answer['set_aside']['bad.mp4']
+
+
+def test_prepare_fails_where_nothing_can_be_read(tmp_path):
+    assert program('prepare', str(tmp_path)).returncode == 1
+    (tmp_path / 'bad.mp4').write_text('this is no video')
+    assert program('prepare', str(tmp_path)).returncode == 1
