@@ -4,19 +4,7 @@ import torch
 
 from ccvs.codec.frame import PRESETS, FrameCodecCfg, build_frame_codec
 from ccvs.codec.motion import InterBlock, fuse_contexts
-
-
-def wave(offset, *shape):
-    "The deterministic image of the specification's appendix B."
-    b, c, y, x = torch.meshgrid(*map(torch.arange, shape), indexing='ij')
-    return torch.sin(.05 * (x + 1) * (c + 1) + .07 * (y + 1) + b + offset)
-
-
-def fill(net):
-    "The deterministic weights of the specification's appendix B."
-    for rank, (name, p) in enumerate(sorted(net.named_parameters())):
-        j = torch.arange(p.numel(), dtype=torch.double)
-        p.data.copy_((torch.sin(12.9898 * j + 78.233 * rank) * (.1 if name.endswith('.bias') else 1)).view(p.shape))
+from tests.golden import fill, wave
 
 
 def close(tensor, mean, std, **elements):
@@ -78,6 +66,19 @@ def test_equal_contexts_count_as_one(golden):
     codec, (feats, skips) = golden
     once, thrice = codec.decode(feats, [skips]).frames, codec.decode(feats, [skips] * 3).frames
     torch.testing.assert_close(once, thrice, rtol=1e-4, atol=1e-5)                               # order of sums
+
+
+@torch.no_grad()
+def test_samples_of_a_batch_do_not_mix():
+    torch.manual_seed(0)
+    codec = build_frame_codec(PRESETS['tiny'])
+    z_q = torch.randn(3, 16, 4, 4)
+    contexts = [codec.encode(torch.rand(3, 3, 32, 32) * 2 - 1).skips for _ in range(2)]
+    together, motions, _ = codec.decode(z_q, contexts)
+    for i in range(3):
+        alone = codec.decode(z_q[i:i + 1], [[skip[i:i + 1] for skip in skips] for skips in contexts])
+        torch.testing.assert_close(together[i:i + 1], alone.frames, rtol=1e-4, atol=1e-5)        # order of sums
+        torch.testing.assert_close(motions[-1][2 * i:2 * i + 2], alone.motions[-1], rtol=1e-4, atol=1e-5)
 
 
 def test_context_that_is_hidden_is_left_out():

@@ -6,20 +6,7 @@ import torch
 
 from ccvs.nn.critics import CriticCfg, append_spread, build_clip_critic, build_image_critic
 from ccvs.nn.losses import PerceptualLoss, critic_loss, generator_loss, load_vgg19, r1_penalty, vgg_trunk
-
-
-def wave(offset, *shape):
-    "The deterministic image of the specification's appendix B."
-    b, c, y, x = torch.meshgrid(*map(torch.arange, shape), indexing='ij')
-    return torch.sin(.05 * (x + 1) * (c + 1) + .07 * (y + 1) + b + offset)
-
-
-def fill(net):
-    "The deterministic weights of the specification's appendix B."
-    for rank, (name, p) in enumerate(sorted(net.named_parameters())):
-        j = torch.arange(p.numel(), dtype=torch.double)
-        p.data.copy_((torch.sin(12.9898 * j + 78.233 * rank) * (.1 if name.endswith('.bias') else 1)).view(p.shape))
-    return net
+from tests.golden import fill, wave
 
 
 CFG = CriticCfg(64, (8, 8, 16, 16))

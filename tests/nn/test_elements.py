@@ -7,16 +7,11 @@ from ccvs.nn.correlation import correlation
 from ccvs.nn.layers import Blur, BlurUp, EqualConv2d, fir_kernel, res_down, res_up, up_layer
 from ccvs.nn.quantize import VectorQuantizer, nearest_codes, perplexity
 from ccvs.nn.warp import warp
+from tests.golden import wave
 
 
 @pytest.fixture(autouse=True)
 def seed(): torch.manual_seed(0)
-
-
-def wave(offset, *shape):
-    "The deterministic image of the specification's appendix B."
-    b, c, y, x = torch.meshgrid(*map(torch.arange, shape), indexing='ij')
-    return torch.sin(.05 * (x + 1) * (c + 1) + .07 * (y + 1) + b + offset)
 
 
 def test_bias_before_blur():
