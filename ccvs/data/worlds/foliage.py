@@ -49,7 +49,7 @@ def flower_pot(
 ) -> Shape:
     "A pot around the origin with slanting sides."
     slope = (bottom - top) / (2 * height)
-    steep = 1 / np.sqrt(1 + slope * slope)
+    steep = float(1 / np.sqrt(1 + slope * slope))
     def distance(u, v):
         return np.maximum((np.abs(u) - (top + bottom) / 2 - slope * v) * steep, np.abs(v) - height)
     widest = max(top, bottom)
@@ -106,7 +106,8 @@ def shoot(
     for k in range(pieces):
         if len(rows) >= LIMIT: break
         rest = angle if k == 0 else curl + .3 * (random.random() - .5)
-        rows.append((parent, STEM, depth, rest, length * (1 - .06 * k), radius * (1 - taper * k), radius * (1 - taper * (k + 1)), speed))
+        rows.append((parent, STEM, depth, rest, length * (1 - .06 * k), radius * (1 - taper * k),
+                     radius * (1 - taper * (k + 1)), speed))
         parent = len(rows) - 1
         stem.append(parent)
         last = k == pieces - 1
@@ -138,8 +139,8 @@ def grow(random: np.random.Generator) -> Tree:
             if random.random() > (.95, .8, .5, .35, .2)[stems - 1]: continue
             side, out = -side, .5 + .5 * random.random()
             pieces = 2 + int(random.random() * 2)
-            shoot(random, rows, stem[b], depth + side * .2, side * out, pieces, length * (.65 + .3 * random.random()), .7 * radius + .003, leaf_size,
-                  .7 * flower)
+            shoot(random, rows, stem[b], depth + side * .2, side * out, pieces, length * (.65 + .3 * random.random()),
+                  .7 * radius + .003, leaf_size, .7 * flower)
     return Tree(*(np.array(column) for column in zip(*rows)))
 
 # %% ../../../nbs/10_data/14_worlds/142_foliage.ipynb #bdad574c

@@ -22,7 +22,8 @@ def inertia(tree: Tree) -> ndarray:  # (P,)
     carried, heft = np.zeros(len(mass)), np.zeros(len(mass))
     weight = tree.length * tree.length * (mass / 3)
     for i in range(len(mass) - 1, -1, -1):
-        weight[i] = max(weight[i] + tree.length[i] * tree.length[i] * carried[i], .6 * heft[i])  # a short crown stays steady under long stems
+        own = weight[i] + tree.length[i] * tree.length[i] * carried[i]
+        weight[i] = max(own, .6 * heft[i])  # a short crown stays steady under long stems
         if (parent := tree.parent[i]) >= 0:
             carried[parent] += carried[i] + mass[i]
             heft[parent] += weight[i]
@@ -123,7 +124,7 @@ def plant(
     size: int = 64,    # side in pixels, even, 32 to 256
     wind: float = 0.,  # 0 calm air, 1 a lively breeze
 ) -> WorldClip:
-    "Render one clip; extras: `poke` (6,) x, y, dx, dy in pixels, first and last frame; `nodes` (T, 50, 2) stem ends in pixels (NaN: none)."
+    "Render one clip; extras: `poke` (6,) x, y, dx, dy in pixels, first, last frame; `nodes` (T, 50, 2) pixels (NaN: none)."
     random = rng('plant', seed)
     root = uniform(random, np.array([.38, .78]), np.array([.62, .88]))
     tree = grow(random)
