@@ -81,7 +81,7 @@ def override(
     cfg: Any,        # a configuration (dataclass instance)
     **changes: Any,  # field name -> new value; a dict changes fields of a nested configuration
 ) -> Any:            # a new configuration of the same class
-    "A copy of `cfg` with some fields changed (house style 5); ValueError for an unknown name or a value that does not fit."
+    "A copy of `cfg` with some fields changed; ValueError for an unknown name or an unfitting value."
     flat = {}
     for name, value in changes.items():
         now = getattr(cfg, name, None)
@@ -92,11 +92,12 @@ def override(
 # %% ../../nbs/00_core/00_config.ipynb #8c6879d5
 def _plain(value: Any, name: str) -> Any:
     "`value` in JSON types only; TypeError names the place of what has none."
-    if is_dataclass(value): return {f.name: _plain(getattr(value, f.name), f'{name}.{f.name}') for f in fields(value)}
+    if is_dataclass(value): value = {f.name: getattr(value, f.name) for f in fields(value)}
     if isinstance(value, Mapping): return {str(k): _plain(v, f'{name}.{k}') for k, v in value.items()}
     if isinstance(value, (list, tuple)): return [_plain(v, name) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)): return value
-    raise TypeError(f'{name} is a {type(value).__name__}; a configuration holds only numbers, words, tuples and other configurations')
+    raise TypeError(f'{name} is a {type(value).__name__}; a configuration holds only numbers, words, '
+                    'tuples and other configurations')
 
 # %% ../../nbs/00_core/00_config.ipynb #0f7ac05a
 def to_dict(

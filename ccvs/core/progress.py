@@ -44,7 +44,8 @@ def progress_line(
     head = f'{desc}: ' if desc else ''
     if total is None: return f'{head}{done} {unit}, {pace}, {_span(seconds)} so far'
     share = f' ({100 * done // total} %)' if total else ''
-    tail = f'{_span(seconds)} in all' if done >= total else f'{_span((total - done) / rate)} left' if rate else 'time left unknown'
+    left = f'{_span((total - done) / rate)} left' if rate else 'time left unknown'
+    tail = f'{_span(seconds)} in all' if done >= total else left
     return f'{head}{done}/{total} {unit}{share}, {pace}, {tail}'
 
 # %% ../../nbs/00_core/03_progress.ipynb #f8353ef1

@@ -111,7 +111,8 @@ def motion_image(
 ) -> torch.Tensor:                 # (3, H, W) uint8
     "Motion on the colour wheel: hue is direction (right is red), saturation is speed; ValueError for another shape."
     m = motion.detach().cpu().numpy() if isinstance(motion, torch.Tensor) else np.asarray(motion)
-    if m.ndim != 3 or m.shape[0] != 2: raise ValueError(f'motion is (2, H, W), found shape {tuple(m.shape)}; pass one field')
+    if m.ndim != 3 or m.shape[0] != 2:
+        raise ValueError(f'motion is (2, H, W), found shape {tuple(m.shape)}; pass one field')
     dx, dy = np.nan_to_num(m.astype(np.float64))
     speed = np.hypot(dx, dy)
     top = largest or speed.max() or 1.
@@ -149,8 +150,7 @@ for (const box of document.querySelectorAll('.flipbook:not([data-ready])')) {
   };
   button.onclick = () => timer === null ? play() : stop();
   slider.oninput = () => { stop(); show(Number(slider.value)); };
-  show(0);
-  play();
+  show(0); play();
 }
 '''
 
@@ -173,14 +173,15 @@ def player(
     pages = [_pages(clip, quality) for clip in clips.values()]
     if not all(pages): raise ValueError('every clip of a player needs at least one frame, found an empty one')
     widths = [clip.shape[3] * (scale or max(1, round(160 / clip.shape[3]))) for clip in clips.values()]
-    cells = ''.join(f'<figure style="margin:0 8px 4px 0;display:inline-block"><figcaption style="font:13px sans-serif">{html.escape(name)}'
-                    f'</figcaption><img src="{page[0]}" width="{width}" alt="{html.escape(name)}" style="image-rendering:pixelated;'
-                    'margin:0;max-width:none"></figure>' for name, page, width in zip(clips, pages, widths))
+    cells = ''.join('<figure style="margin:0 8px 4px 0;display:inline-block">'
+                    f'<figcaption style="font:13px sans-serif">{html.escape(name)}</figcaption>'
+                    f'<img src="{page[0]}" width="{width}" style="image-rendering:pixelated;margin:0;max-width:none"'
+                    f' alt="{html.escape(name)}"></figure>' for name, page, width in zip(clips, pages, widths))
     last = max(map(len, pages)) - 1
     return Page(f'<div class="flipbook" data-fps="{fps:g}">{cells}<div style="font:13px sans-serif">'
                 '<button type="button" aria-label="play or pause" style="width:3em">&#9654;</button> '
-                f'<input type="range" min="0" max="{last}" value="0" aria-label="time" style="vertical-align:middle"> <output>1/{last + 1}</output>'
-                f'</div><script type="application/json">{json.dumps(pages)}</script></div><script>{_SCRIPT}</script>')
+                f'<input type="range" min="0" max="{last}" value="0" aria-label="time"> <output>1/{last + 1}</output></div>'
+                f'<script type="application/json">{json.dumps(pages)}</script></div><script>{_SCRIPT}</script>')
 
 # %% ../../nbs/00_core/05_show.ipynb #367abc52
 def _still(figure: go.Figure) -> bytes:
@@ -211,14 +212,14 @@ def _rgba(colour: str) -> Any:
 class Curve(go.Figure):
     "A plotly figure that shows itself small: live where it can be, a PNG elsewhere."
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **options: Any) -> dict[str, Any]:
-        return {'application/vnd.plotly.v1+json': json.loads(self.to_json()), 'image/png': base64.b64encode(_still(self)).decode('ascii'),
-                'text/plain': repr(self)}
+        png = base64.b64encode(_still(self)).decode('ascii')
+        return {'application/vnd.plotly.v1+json': json.loads(self.to_json()), 'image/png': png, 'text/plain': repr(self)}
 
     _repr_html_ = _ipython_display_ = None  # plotly's own may put its whole script into the page
     def __repr__(self) -> str: return f'Curve({len(self.data)} traces)'
 
 # %% ../../nbs/00_core/05_show.ipynb #f9071817
-_COLOURS = ('31,119,180', '255,127,14', '44,160,44', '214,39,40', '148,103,189', '140,86,75', '227,119,194', '127,127,127')
+_COLOURS = ('31,119,180', '255,127,14', '44,160,44', '214,39,40', '148,103,189', '140,86,75', '127,127,127')
 
 # %% ../../nbs/00_core/05_show.ipynb #0dbe9f14
 def _numbers(values: Any) -> list[float]:
@@ -234,15 +235,16 @@ def curve(
     ylabel: str = '',            # what y is, with its unit
 ) -> Curve:                      # a plotly figure
     "Lines, each with an uncertainty band if given; ValueError where lengths differ."
-    figure = Curve(layout=dict(template='none', title=dict(text=title), width=560, height=320, margin=dict(l=60, r=20, t=40, b=50),
-                               xaxis=dict(title=dict(text=xlabel)), yaxis=dict(title=dict(text=ylabel))))
+    figure = Curve(layout=dict(template='none', width=560, height=320, margin=dict(l=60, r=20, t=40, b=50), title_text=title,
+                               xaxis_title_text=xlabel, yaxis_title_text=ylabel))
     for i, (name, values) in enumerate(lines.items()):
         rows = [_numbers(v) for v in values]
         if len(rows) not in (2, 4) or len({len(r) for r in rows}) != 1:
-            raise ValueError(f'{name} needs (x, y) or (x, y, low, high) of one length, found lengths {[len(r) for r in rows]}')
+            raise ValueError(f'{name} needs (x, y) or (x, y, low, high) of one length, found {[len(r) for r in rows]}')
         colour = _COLOURS[i % len(_COLOURS)]
         if len(rows) == 4:
-            figure.add_scatter(x=rows[0] + rows[0][::-1], y=rows[2] + rows[3][::-1], fill='toself', mode='lines', hoverinfo='skip',
-                               fillcolor=f'rgba({colour},0.2)', line=dict(width=0), showlegend=False, legendgroup=name)
-        figure.add_scatter(x=rows[0], y=rows[1], name=name, mode='lines', line=dict(color=f'rgba({colour},1)'), legendgroup=name, showlegend=True)
+            figure.add_scatter(x=rows[0] + rows[0][::-1], y=rows[2] + rows[3][::-1], fill='toself', mode='lines',
+                               fillcolor=f'rgba({colour},0.2)', line_width=0, showlegend=False, legendgroup=name, hoverinfo='skip')
+        figure.add_scatter(x=rows[0], y=rows[1], name=name, mode='lines', line_color=f'rgba({colour},1)',
+                           legendgroup=name, showlegend=True)
     return figure

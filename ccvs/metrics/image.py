@@ -13,9 +13,10 @@ from torch import Tensor
 def _paired(a: Tensor, b: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
     "Both sides broadcast to one shape; ValueError unless they are frames of one size."
     if min(a.ndim, b.ndim) < 3 or a.shape[-3:] != b.shape[-3:]:
-        raise ValueError(f'two sets of frames (..., C, H, W) of one size are compared, found {tuple(a.shape)} and {tuple(b.shape)}; '
-                         'resize one of them')
-    if not data_range > 0: raise ValueError(f'data_range is the distance from black to white, found {data_range}; 255 for bytes, 2 for [-1, 1]')
+        raise ValueError('two sets of frames (..., C, H, W) of one size are compared, '
+                         f'found {tuple(a.shape)} and {tuple(b.shape)}; resize one of them')
+    if not data_range > 0:
+        raise ValueError(f'data_range is the distance from black to white, found {data_range}; 255 for bytes, 1 for [0, 1]')
     return torch.broadcast_tensors(a, b)
 
 # %% ../../nbs/75_metrics/75_image.ipynb #eeff815f
@@ -77,7 +78,8 @@ def ssim(
     b: Tensor,           # (..., C, H, W) frames to compare with; leading dimensions broadcast
     data_range: float,   # distance from black to white: 255 for bytes, 1 for floats in [0, 1]
 ) -> Tensor:             # (...) similarity, float64, 1 for identical frames
-    "Structural similarity of each frame (Wang et al. 2004; CCVS spec 10.5); ValueError for different or too small sizes."
+    "Structural similarity of each frame (Wang et al. 2004; CCVS spec 10.5); ValueError for unfit sizes."
     a, b = _paired(a, b, data_range)
-    if min(a.shape[-2:]) < 7: raise ValueError(f'SSIM looks through 7x7 windows, found frames {tuple(a.shape[-2:])}; enlarge them')
+    if min(a.shape[-2:]) < 7:
+        raise ValueError(f'SSIM looks through 7x7 windows, found frames {tuple(a.shape[-2:])}; enlarge them')
     return _per_frame(lambda x, y: _mean(_ssim_map(x, y, data_range).flatten(1)), a, b)
