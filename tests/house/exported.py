@@ -56,7 +56,7 @@ def differences(root: Path = ROOT) -> list[str]:
     for name in sorted(here.keys() & made.keys()):
         if here[name] != made[name]:
             diff = difflib.unified_diff(here[name].splitlines(), made[name].splitlines(), 'found', 'expected', n=0, lineterm='')
-            lines.append('\n    '.join([f'{name}: differs', *list(diff)[2:10]]))
+            lines.append('\n    '.join([f'{name}: differs', *(line[:160] for line in list(diff)[2:10])]))
     return lines
 
 
