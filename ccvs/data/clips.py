@@ -57,6 +57,13 @@ def _write_shard(path: Path, folder: Path, rows: list[dict[str, Any]], size: tup
         shard.flush()
 
 # %% ../../nbs/10_data/13_clips.ipynb #ef42cb53
+def _check_space(folder: Path, need: int) -> None:
+    "OSError before the work rather than in the middle of it."
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise OSError(f'{folder}: the frames need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take a smaller size')
+
+# %% ../../nbs/10_data/13_clips.ipynb #c6be84a2
 class FrameCache:
     "All frames of some clips at one size, in shards on disk; built on first use, continued if that was interrupted."
 
@@ -65,7 +72,6 @@ class FrameCache:
         folder: str | Path,     # the dataset
         rows: pd.DataFrame,     # the clips: path, frames, checksum
         size: tuple[int, int],  # (height, width) of the frames
-        workers: int = 2,       # shards built at the same time
     ):
         "Build what is missing; OSError if the disk is too small, VideoError if a file has changed."
         self.rows, self.size = rows.to_dict('records'), size
@@ -73,19 +79,16 @@ class FrameCache:
         content = json.dumps([[row['path'], row['frames'], row['checksum']] for row in self.rows])
         self.home = index_home(folder) / '.cache' / f'{size[0]}x{size[1]}-{sha256(content.encode()).hexdigest()[:12]}'
         self.maps: dict[int, np.ndarray] = {}
-        self._build(Path(folder), workers)
+        self._build(Path(folder))
 
-    def _build(self, folder: Path, workers: int) -> None:
+    def _build(self, folder: Path) -> None:
         "Write the shards that are not there yet."
         shards = {}
         for (shard, _), row in zip(self.places.tolist(), self.rows): shards.setdefault(shard, []).append(row)
-        todo = {n: rows for n, rows in shards.items() if not self._path(n).exists()}
-        if not todo: return
+        if not (todo := {n: rows for n, rows in shards.items() if not self._path(n).exists()}): return
         self.home.mkdir(parents=True, exist_ok=True)
-        need = sum(row['frames'] for rows in todo.values() for row in rows) * 3 * self.size[0] * self.size[1]
-        if need > (free := shutil.disk_usage(self.home).free):
-            raise OSError(f'{self.home}: the frames need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take a smaller size')
-        with ThreadPoolExecutor(max(1, workers)) as pool:
+        _check_space(self.home, sum(row['frames'] for rows in todo.values() for row in rows) * 3 * np.prod(self.size))
+        with ThreadPoolExecutor(2) as pool:
             jobs = [pool.submit(_write_shard, self._path(n), folder, rows, self.size) for n, rows in todo.items()]
             try:
                 for job in progress(jobs, desc='caching frames', unit='shard'): job.result()
@@ -127,10 +130,10 @@ class ArrayClips:
         sides: Mapping[str, np.ndarray] | None = None,        # kind -> (N, frames, ...)
     ):
         "ValueError unless uint8 and long enough."
-        self.frames, self.sides = torch.as_tensor(frames), dict(sides or {})
-        self.length, self.step = length or self.frames.shape[1], step
-        if self.frames.dtype != torch.uint8 or self.frames.ndim != 5:
-            raise ValueError(f'expected uint8 (N, T, 3, H, W), found {self.frames.dtype} {tuple(self.frames.shape)}')
+        self.frames = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
+        if self.frames.dtype != np.uint8 or self.frames.ndim != 5:
+            raise ValueError(f'expected uint8 (N, T, 3, H, W), found {self.frames.dtype} {self.frames.shape}')
+        self.length, self.step, self.sides = length or self.frames.shape[1], step, dict(sides or {})
         if self.frames.shape[1] < _span(self):
             raise ValueError(f'a window spans {_span(self)} frames, the clips have {self.frames.shape[1]}; take a shorter one')
 
@@ -140,7 +143,7 @@ class ArrayClips:
 
     def window(self, index: int, start: int = 0) -> Tensor:
         "(T, 3, H, W) uint8."
-        return self.frames[index, start:start + _span(self):self.step]
+        return torch.from_numpy(self.frames[index, start:start + _span(self):self.step].copy())
 
     def side(self, index: int, kind: str, start: int | None = None) -> np.ndarray:
         "A side array, whole or for one window; KeyError if there is none of this kind."

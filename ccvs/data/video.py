@@ -42,13 +42,6 @@ def _naming(path: str | Path) -> Iterator[None]:
         reason = (getattr(err, 'strerror', None) or str(err) or type(err).__name__).rstrip('.')
         raise VideoError(f'{path}: not a readable video ({reason}); check that it plays, or convert it again') from err
 
-# %% ../../nbs/10_data/10_video.ipynb #f1338719
-def _even(clip: Tensor) -> Tensor:
-    "Repeat the last row or column where a side is odd."
-    H, W = clip.shape[-2:]
-    clip = torch.cat([clip, clip[..., -1:, :]], -2) if H % 2 else clip
-    return torch.cat([clip, clip[..., -1:]], -1) if W % 2 else clip
-
 # %% ../../nbs/10_data/10_video.ipynb #3e2bc580
 def _sound_frames(sound: Any, rate: int) -> Iterator[av.AudioFrame]:
     "Cut a sound track into pieces an encoder takes."
@@ -84,14 +77,15 @@ def write_video(
     crf: int = 18,             # quality: 0 (lossless) ... 51 (worst)
 ) -> None:
     "Write a clip, and its sound if given, as H.264 + AAC; raises `VideoError`."
-    path, clip = Path(path), torch.as_tensor(clip)
+    path, clip = Path(path), clip.cpu().numpy() if isinstance(clip, Tensor) else np.asarray(clip)
     if path.suffix != '.mp4': raise VideoError(f'{path}: videos are written as mp4; give a name that ends in .mp4')
-    if clip.dtype != torch.uint8 or clip.ndim != 4 or clip.shape[1] != 3 or not clip.numel():
-        raise VideoError(f'{path}: expected a uint8 clip (T, 3, H, W), found {clip.dtype} {tuple(clip.shape)}')
+    if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[1] != 3 or not clip.size:
+        raise VideoError(f'{path}: expected a uint8 clip (T, 3, H, W), found {clip.dtype} {clip.shape}')
     if fps <= 0: raise VideoError(f'{path}: expected fps > 0, found {fps}')
     if sound is not None and (rate is None or np.ndim(sound) > 2 or len(np.atleast_2d(sound)) > 2):
         raise VideoError(f'{path}: sound is (N,) or (1 or 2, N) with its rate, found {np.shape(sound)}, rate {rate}')
-    frames = rearrange(_even(clip.cpu()), 't c h w -> t h w c').numpy()
+    odd = [(0, side % 2) for side in clip.shape[2:]]
+    frames = rearrange(np.pad(clip, [(0, 0), (0, 0), *odd], 'edge'), 't c h w -> t h w c')
     with atomic_path(path) as temp:
         try: _encode(temp, frames, Fraction(fps).limit_denominator(100_000), sound, rate, crf)
         except av.FFmpegError as err: raise VideoError(f'{path}: the encoder refused ({err.strerror})') from err
