@@ -155,14 +155,13 @@ def latest_checkpoint(
 
 # %% ../../nbs/60_train/60_pieces.ipynb #9cb80f6d
 def _prune(folder: Path, new: Path, keep: int) -> None:
-    "Remove all but the new checkpoint and the newest valid others, `keep` in all; and what kills left behind."
+    "Remove all but the new checkpoint and the newest valid others, `keep` in all."
     if (wrong := why_invalid(new)) is not None:
         raise OSError(f'{new.name} was written but cannot be read back: {wrong}; older ones are kept; check the disk')
     others = [path for path in _checkpoints(folder) if path != new]
     kept = [path for path in others if why_invalid(path) is None][:keep - 1]
     for path in others:
-        if path not in kept: path.rename(path.with_name(f'.old-{token_hex(4)}'))  # at once no checkpoint, then gone
-    for path in folder.glob('.old-*'): shutil.rmtree(path)
+        if path not in kept: shutil.rmtree(path)   # half removed, it no longer matches its manifest
 
 # %% ../../nbs/60_train/60_pieces.ipynb #3c260e70
 def save_checkpoint(
