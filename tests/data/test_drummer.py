@@ -2,8 +2,9 @@
 import numpy as np
 import pytest
 
-from ccvs.data.worlds.drummer import FPS, KINDS, RATE, drummer, make_rhythm, make_kit, voice
 from ccvs.core.seed import rng
+from ccvs.data.worlds.drummer import (FPS, KINDS, RATE, Drum, Hit, answer, drum_parts, drummer, make_kit, make_rhythm,
+                                      voice)
 
 SEEDS = range(12)
 
@@ -50,18 +51,29 @@ def test_a_hit_is_the_stick_at_its_lowest_on_the_drum():
                 if 0 <= near < 30: assert tips[near, 1] < tips[frame, 1] - .5  # pixels at 32x32
 
 
-def test_the_drum_that_is_hit_moves(clips):
-    "Around the place of a hit, more moves in the frame of the hit than in frames without any hit."
+@pytest.mark.parametrize('kind, least', [(0, .1), (1, .15), (2, .05)])
+def test_the_drum_that_is_hit_answers(kind, least):
+    "Its top part changes pose in the frame of the hit and the next three, and is at rest otherwise."
+    off = answer([Hit(5 * RATE // FPS, 5, 0, 0, 1.), Hit(14 * RATE // FPS, 14, 0, 0, .8)], 20)
+    poses = drum_parts(rng('answer', kind), Drum(kind, .3, .6, .15, .1), off)[-1].pose
+    moved = np.abs(poses - poses[0]).max(1)
+    assert (np.flatnonzero(moved) == [5, 6, 7, 8, 14, 15, 16, 17]).all()
+    assert moved[5] > least and moved[14] > .75 * least and moved[5] == moved.max()
+
+
+def test_the_head_moves_in_the_clip(clips):
+    "In the motion, too: something moves beside the strike point, where no stick is, more often at a hit than at rest."
     hit, rest = [], []
     for clip in clips:
         extras = clip.extras
-        change = np.abs(np.diff(clip.frames.astype(float), axis=0)).mean(1)
-        busy = {int(f) + k for f in extras['onset_frame'] for k in range(-1, 5)}
-        for drum, (x, y) in enumerate(extras['drums']):
-            local = change[:, max(int(y), 0):int(y) + 4, max(int(x) - 3, 0):int(x) + 4].mean((1, 2))
-            hit += [local[f] for f in extras['onset_frame'][extras['onset_drum'] == drum] if f < len(local)]
-            rest += [local[f] for f in range(len(local)) if f not in busy]
-    assert np.mean(hit) > 3 * (np.mean(rest) if rest else 1.)
+        for drum in np.flatnonzero(extras['drum_kind'] == 0):
+            x, y = np.round(extras['drums'][drum]).astype(int)
+            moves = (np.abs(clip.motion_next[:, :, y, [x - 3, x + 3]]) > .05).any(1).all(1)
+            struck = set(extras['onset_frame'][extras['onset_drum'] == drum].tolist())
+            near = {frame + k for frame in struck for k in range(-1, 5)}
+            hit += [moves[frame] for frame in struck if frame < 23]
+            rest += [moves[frame] for frame in range(23) if frame not in near]
+    assert len(hit) > 20 and np.mean(hit) > .9 and np.mean(rest) < .3
 
 
 def test_drums_sound_different():
@@ -81,3 +93,8 @@ def test_rhythms_differ_and_hands_get_time_to_lift():
         for hand in (0, 1):
             assert (np.diff([hit.frame for hit in hits if hit.hand == hand]) >= 2).all()
     assert len(tempos) > 8
+
+
+def test_the_shortest_clip_has_no_hit_and_no_error():
+    extras = drummer(0, frames=1, size=32).extras
+    assert extras['sound'].shape == (RATE // FPS,) and extras['onset_times'].shape == extras['onset_frame'].shape
