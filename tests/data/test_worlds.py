@@ -1,4 +1,5 @@
 """Every world: same bits from a seed, exact motion, any even size, sound extras. `python -m tests.data.test_worlds` prints new pins."""
+import ast
 import json
 import os
 import subprocess
@@ -47,12 +48,32 @@ def test_pinned_bits(world, seed, size):
     assert found == json.loads(PINS.read_text()).get(name), f'{name} has changed: models trained on it will notice'
 
 
-def test_same_bits_in_a_fresh_process():
+def test_same_bits_in_a_fresh_process_on_an_older_processor():
     code = 'import json; from tests.data.test_worlds import pins; print(json.dumps(pins()))'
-    env = os.environ | {'PYTHONHASHSEED': '7', 'OMP_NUM_THREADS': '1'}
+    features = np._core._multiarray_umath  # numpy is told to do without its fast paths for this processor
+    fast = [name for name in features.__cpu_dispatch__ if features.__cpu_features__[name]]
+    env = os.environ | {'PYTHONHASHSEED': '7', 'OMP_NUM_THREADS': '1', 'NPY_DISABLE_CPU_FEATURES': ' '.join(fast)}
     done = subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == pins()
+
+
+def test_only_exactly_defined_arithmetic():
+    "Sines, powers, matrix products and numpy's other random numbers may differ between machines."
+    allowed = set('''abs append arange argsort array asarray ascontiguousarray bincount broadcast_arrays ceil column_stack concatenate cumsum diff
+        empty empty_like flatnonzero float32 floor full isfinite isnan maximum minimum nan inf ndarray newaxis ones pi random repeat
+        sign sqrt stack uint8 where zeros zeros_like clip s_ tile linspace nonzero int16 int32 int64 bool_ searchsorted'''.split())
+    for path in sorted(Path(WORLDS['pusher'].__code__.co_filename).parent.glob('*.py')):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and getattr(node.value, 'id', '') == 'np':
+                assert node.attr in allowed, f'{path.name}: np.{node.attr}'
+            if isinstance(node, ast.Attribute) and getattr(node.value, 'id', '') == 'random':
+                assert node.attr == 'random', f'{path.name}: random.{node.attr}'
+            if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Pow, ast.MatMult)):  # squares are products
+                known = isinstance(node.left, ast.Constant) or getattr(node.right, 'value', None) == 2
+                assert known, f'{path.name}: a power or a matrix product'
+            if isinstance(node, ast.ImportFrom) and node.module == 'math':
+                assert {name.name for name in node.names} <= {'sqrt', 'floor', 'ceil', 'pi'}, path.name
 
 
 @every_world
