@@ -77,7 +77,7 @@ def push(
     gap = sqrt(du * du + dv * dv)
     depth = radius + thing.corner - gap
     if depth <= 0: return False
-    if gap < 1e-6: du, dv, gap = u + 1e-6, v, sqrt((u + 1e-6) ** 2 + v * v)
+    if gap < 1e-6: du, dv, gap = u + 1e-6, v, sqrt((u + 1e-6) * (u + 1e-6) + v * v)
     du, dv = -du / gap, -dv / gap                     # normal, from the disc into the object
     lever = nu * dv - nv * du
     length = depth / (1 + lever * lever / thing.spin2)

@@ -169,12 +169,14 @@ def window(
 
 # %% ../../../nbs/10_data/14_worlds/140_scene.ipynb #1d7448cf
 def draw_part(
-    canvas: ndarray,  # (T, S, S, 3) float32, changed in place
+    canvas: ndarray,  # (T, S, S, 3) float32, C-contiguous, changed in place
     ids: ndarray,     # (T, S, S) int, which part is on top, changed in place
     part: Part,
     number: int,      # this part's id, 1 or more
 ) -> None:
-    "Paint one part over all frames."
+    "Paint one part over all frames; ValueError for a canvas that cannot be written through a flat view."
+    if not (canvas.flags.c_contiguous and ids.flags.c_contiguous):
+        raise ValueError('draw_part needs C-contiguous canvas and ids, found a view: make a copy with np.ascontiguousarray')
     T, S = ids.shape[:2]
     poses = (part.pose * S - np.array([.5, .5, 0, 0])).astype(np.float32)
     columns, rows = window(part.shape, poses, S)
@@ -207,7 +209,8 @@ def motion_to(
     dx, dy, scale2 = x - x0, y - y0, a0 * a0 + b0 * b0
     u, v = (a0 * dx + b0 * dy) / scale2, (a0 * dy - b0 * dx) / scale2
     motion = np.zeros((2, T * S * S), np.float32)
-    motion[0, moving], motion[1, moving] = x1 + a1 * u - b1 * v - x, y1 + b1 * u + a1 * v - y
+    da, db = a1 - a0, b1 - b0
+    motion[0, moving], motion[1, moving] = x1 - x0 + (da * u - db * v), y1 - y0 + (db * u + da * v)
     motion = motion.reshape(2, T, S, S).transpose(1, 0, 2, 3)
     column = np.floor(motion[:, 0] + np.arange(S) + .5).astype(int)
     row = np.floor(motion[:, 1] + np.arange(S)[:, None] + .5).astype(int)
