@@ -16,14 +16,14 @@ from ..data.video import write_video
 
 # %% ../../nbs/70_synth/73_results.ipynb #49338cd2
 def clip_sets(
-    real: Tensor,     # (B, G + T, 3, H, W) uint8 what happened
+    real: Tensor,     # (B, N, 3, H, W) uint8 what happened, at least the given frames
     futures: Tensor,  # (B, S, T, 3, H, W) uint8
-    rec: Tensor | None = None,  # (B, G + T - 1, 3, H, W) uint8, decoded after the first frame
-) -> dict[str, Tensor]:         # folder -> (B, G + T, 3, H, W)
+    given: int,       # frames the futures follow
+    rec: Tensor | None = None,  # (B, N - 1, 3, H, W) uint8, decoded after the first frame
+) -> dict[str, Tensor]:         # folder -> clips
     "What goes into which folder; given frames are put before each future."
-    given = real[:, :real.shape[1] - futures.shape[2]]
     sets = {'real': real}
-    for s in range(futures.shape[1]): sets['fake' + (f'_{s}' if s else '')] = torch.cat([given, futures[:, s]], 1)
+    for s in range(futures.shape[1]): sets['fake' + (f'_{s}' if s else '')] = torch.cat([real[:, :given], futures[:, s]], 1)
     return sets | ({} if rec is None else {'rec': torch.cat([real[:, :1], rec], 1)})
 
 # %% ../../nbs/70_synth/73_results.ipynb #333de151
