@@ -57,7 +57,7 @@ def render(
     as_json: AsJson = False,
 ) -> None:
     "Render synthetic clips to mp4 files and an index, like any other dataset."
-    from ccvs.data.worlds import render_dataset
+    from ccvs.data.render import render_dataset
     render_dataset(world, out, clips=clips, size=size, frames=frames, seed=seed)
     print(json.dumps(dict(world=world, out=str(out), clips=clips, size=size, frames=frames, seed=seed)) if as_json
           else f'{clips} clips of {world} are in {out}')
