@@ -169,9 +169,9 @@ body{margin:0 auto;max-width:76rem;padding:1.2rem clamp(.8rem,3vw,2.5rem) 3rem;b
 h1{font-size:1.7rem;line-height:1.2;margin:.6rem 0}h2{font-size:1.25rem;margin:2.2rem 0 .6rem}h3{font-size:1rem;margin:0 0 .6rem;overflow-wrap:anywhere}
 p,li{max-width:46rem;overflow-wrap:anywhere}small,figcaption,caption{color:var(--soft)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
-caption{text-align:left;padding-bottom:.4rem}th,td{padding:.35rem .8rem;border-bottom:1px solid var(--line);text-align:right}
-th:first-child{text-align:left;font-weight:500}thead th{color:var(--soft);font-weight:600}
-.plots{display:flex;flex-wrap:wrap;gap:1rem}.plot{flex:1 1 20rem;max-width:36rem;margin:.6rem 0;padding:.8rem;background:var(--card);border:1px solid var(--line);border-radius:10px}
+caption{text-align:left;padding-bottom:.4rem}th,td{padding:.35rem .8rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+th:first-child{text-align:left;font-weight:500;white-space:normal;min-width:9rem}thead th{color:var(--soft);font-weight:600}
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(25rem,100%),1fr));gap:.8rem;margin-top:1.2rem}.plot{margin:0;max-width:38rem;padding:.8rem;background:var(--card);border:1px solid var(--line);border-radius:10px}
 .plot svg{width:100%;height:auto;display:block}.plot text{fill:var(--soft);font-size:12px}.axes line{stroke:var(--line)}
 .legend{display:flex;flex-wrap:wrap;gap:.3rem 1rem;font-size:.85rem}.legend i{display:inline-block;width:.8em;height:.8em;border-radius:3px;margin-right:.4em}
 .group{margin:1rem 0;padding:.8rem;background:var(--card);border:1px solid var(--line);border-radius:10px}

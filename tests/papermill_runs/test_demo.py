@@ -1,0 +1,82 @@
+"The notebooks a user runs, from form to report, with a toy model whose weights were never trained."
+import json
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ccvs.codec.frame import PRESETS as CODECS, build_frame_codec
+from ccvs.data.video import probe, read_video, write_video
+from ccvs.prior.transformer import PRESETS as TRANSFORMERS, build_transformer
+from ccvs.runs import RunError, fill_in, find_run, parameters, run_notebook
+from ccvs.synth.pipeline import PRESETS, Predictor
+
+SMALL = dict(given=2, length=3, samples=2, batch=2)
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    toy = Predictor(build_frame_codec(CODECS['tiny']), build_transformer(replace(TRANSFORMERS['tiny'], grid=CODECS['tiny'].grid)), PRESETS['tiny'])
+    return str(toy.save_pretrained(tmp_path_factory.mktemp('model')/'toy'))
+
+
+def run(name, out, **values):
+    path = find_run(name)
+    run_notebook(path, fill_in(parameters(path), [], SMALL | values | dict(out_dir=str(out))), out)
+    return json.loads((out/'record.json').read_text())
+
+
+def test_demo_on_a_world(model, tmp_path):
+    record = run('demo', tmp_path/'out', model=model, count=3)
+    page = (tmp_path/'out'/'report.html').read_text()
+    assert page.count('data:video/mp4;base64,') == 3 * 4    # what happened, two futures, decoded from codes
+    assert not re.search(r'https?:|<link', re.sub(r'base64,[^"]+', '', page))
+    assert len(list((tmp_path/'out'/'data'/'clips').glob('*.mp4'))) == 3
+    assert probe(tmp_path/'out'/'fake_1'/'vid_00002.mp4').frames == 5
+    assert (tmp_path/'out'/'strip.png').is_file()
+    numbers = record['numbers']
+    assert numbers['clips'] == 3 and len(numbers['curves']['mean_psnr']['mean']) == 3 and 'reconstruction_28_dB' in numbers['verdicts']
+    assert 'fine_tuning' not in numbers and 'fine-tuned' not in page
+
+
+def test_demo_on_own_videos(model, tmp_path):
+    (tmp_path/'own').mkdir()
+    noise = torch.Generator().manual_seed(0)
+    for i in range(2):
+        write_video(tmp_path/'own'/f'{i}.mp4', torch.randint(0, 256, (14, 3, 40, 34), dtype=torch.uint8, generator=noise), 10)
+    (tmp_path/'own'/'broken<b>.mp4').write_text('no video')
+    record = run('demo', tmp_path/'out', model=model, clips=str(tmp_path/'own'), count=2, steps=2)
+    page = (tmp_path/'out'/'report.html').read_text()
+    assert record['numbers']['fine_tuning']['steps_codec'] == record['numbers']['fine_tuning']['steps_transformer'] == 2
+    assert 'fine-tuned on your videos: 2 steps' in page and 'broken&lt;b&gt;.mp4' in page and '<b>' not in page
+    assert (tmp_path/'out'/'model'/'config.json').is_file()
+
+
+def test_demo_on_a_folder_without_a_video_is_one_sentence(model, tmp_path):
+    (tmp_path/'own').mkdir()
+    (tmp_path/'own'/'broken.mp4').write_text('no video')
+    with pytest.raises(RunError, match='holds no video that can be read: 1 were set aside'):
+        run('demo', tmp_path/'out', model=model, clips=str(tmp_path/'own'))
+
+
+def test_synthesize_writes_paired_folders(model, tmp_path):
+    record = run('synthesize', tmp_path/'out', model=model, clips=3)
+    assert record['numbers']['folders'] == ['real', 'fake', 'fake_1', 'rec']
+    for folder in record['numbers']['folders']:
+        assert [path.name for path in sorted((tmp_path/'out'/folder).iterdir())] == [f'vid_{i:05d}.mp4' for i in range(3)]
+        assert read_video(tmp_path/'out'/folder/'vid_00002.mp4').shape == (5, 3, 32, 32)
+
+
+def test_evaluate_goes_on_where_it_was(model, tmp_path):
+    whole = run('evaluate', tmp_path/'whole', model=model, clips=4, shown=1)
+    done = sorted((tmp_path/'whole'/'batches').iterdir())
+    assert len(done) == 2
+    part = tmp_path/'part'/'batches'
+    part.mkdir(parents=True)
+    (part/done[0].name).write_bytes(done[0].read_bytes())
+    resumed = run('evaluate', tmp_path/'part', model=model, clips=4, shown=1)
+    assert {path.name for path in part.iterdir()} == {path.name for path in done}
+    for record in (whole, resumed): del record['numbers']['seconds']
+    assert resumed['numbers'] == whole['numbers']
