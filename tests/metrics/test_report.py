@@ -44,6 +44,6 @@ def test_names_are_text_not_markup():
 def test_a_flat_line_and_a_single_point_can_be_drawn():
     for lines in ({'flat': ([1, 2, 3], [0., 0., 0.])}, {'point': ([4], [7.])}):
         page = plot(lines, 't', 'x', 'y')
-        assert 'nan' not in page and 'inf' not in page
+        assert not re.search(r'\b(nan|inf)\b', page)
     with pytest.raises(ValueError, match='at least one line'):
         plot({}, 't', 'x', 'y')
