@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CRITICS', 'CodecLoopCfg', 'sample_windows', 'sample_pairs', 'ImagePass', 'image_pass', 'ClipPass',
-           'clip_pass', 'CodecRun', 'start_run', 'bilinear_', 'lean_on_memory', 'revive_codes', 'no_perceptual', 'Turn',
-           'descend', 'judge_turn', 'image_turn', 'clip_turn', 'train_codec', 'run_parts', 'restore_parts']
+           'clip_pass', 'CodecRun', 'start_run', 'bilinear_', 'lean_on_memory', 'revive_codes', 'encode_some',
+           'no_perceptual', 'unquantized', 'Turn', 'descend', 'judge_turn', 'image_turn', 'clip_turn', 'draw_turn',
+           'train_codec', 'run_parts', 'restore_parts']
 
 # %% ../../nbs/60_train/61_codec.ipynb #b9e8731f
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from ..core.seed import torch_rng
 from ..nn.critics import Critic, CriticCfg
 from ..nn.elastic import ELASTIC, ElasticCfg, ElasticView, elastic_view
 from ..nn.losses import critic_loss, generator_loss, r1_penalty
+from ..nn.quantize import Quantized
 from ..nn.motion_losses import motion_recovery_loss, occlusion_loss
 from .pieces import Ema, every, lazy_adam, seed_step
 
@@ -45,16 +47,20 @@ class CodecLoopCfg:
     r1: float = 10.              # weight of the R1 penalty
     r1_every: int = 16           # steps between R1 turns
     copy_first: bool = False     # begin with a decoder that copies, see `lean_on_memory`
+    memory_from: int = 0         # step at which the memory joins; before it, frames are drawn from their codes alone
+    draw: int = 0                # frames per step drawn from their codes alone
+    quantize_from: int = 0       # step at which the codebook joins, seeded with features; 0: from the start, unseeded
     revive_every: int = 0        # steps between re-seedings of unused codes in the first 60 % of the run, 0: never
     elastic: ElasticCfg = ElasticCfg()  # the distorted views
 
 # %% ../../nbs/60_train/61_codec.ipynb #55cc7240
 PRESETS = {
     #                        steps    image turn  clip turn                               contexts                    rates                 weights
-    'tiny':     CodecLoopCfg(20,      groups=2,   clips=2,  clip_length=4, max_stride=1,  offsets=(1, 2), memory=2,   anneal=.4, ema=.9,    perceptual=0., adversarial=.1,
-                             critic_from=4, copy_first=True, revive_every=5, elastic=ELASTIC['worlds64']),
-    'worlds64': CodecLoopCfg(4_000,   groups=4,   clips=6,  clip_length=4, max_stride=2,  offsets=(1, 2), memory=2,   lr=.008, anneal=.5,  hidden=.02, perceptual=0., adversarial=0.,
-                             critic_from=4_000, copy_first=True, revive_every=50, elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
+    'tiny':     CodecLoopCfg(24,      groups=2,   clips=2,  clip_length=4, max_stride=1,  offsets=(1, 2), memory=2,   anneal=.4, ema=.9,    perceptual=0., adversarial=.1,
+                             critic_from=12, copy_first=True, memory_from=6, draw=8, quantize_from=3, revive_every=5, elastic=ELASTIC['worlds64']),
+    'worlds64': CodecLoopCfg(6_800,   groups=4,   clips=6,  clip_length=4, max_stride=2,  offsets=(1, 2), memory=2,   lr=.006, anneal=.2,  hidden=.02, perceptual=0., adversarial=0.,
+                             critic_from=6_800, copy_first=True, memory_from=5_000, draw=24, quantize_from=150, revive_every=50,
+                             elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
     'bair':     CodecLoopCfg(200_000, groups=32,  clips=16, clip_length=4, max_stride=9),
 }
 
@@ -106,11 +112,12 @@ def image_pass(
     codec: FrameCodec,
     other: Tensor,       # (B, C, H, W) another frame of the clip
     view: ElasticView,   # two views of one frame
+    quantize: Callable[[Tensor], Quantized] | None = None,  # None: the codec's own
 ) -> ImagePass:
     "Decode the other frame and the distorted view with the given view as context (CCVS spec 6.2)."
     items = torch.stack([view.given_image, other, view.target_image], 1)       # (B, 3, C, H, W)
     encoded = codec.encode(items.flatten(0, 1))
-    quantized = codec.quantize(encoded.feats)
+    quantized = (quantize or codec.quantize)(encoded.feats)
     wanted = quantized.z_q.unflatten(0, (-1, 3))[:, 1:].flatten(0, 1)
     contexts = [[skip[::3].repeat_interleave(2, 0) for skip in encoded.skips]]
     decoded = codec.decode(wanted, contexts)
@@ -128,11 +135,12 @@ def clip_pass(
     clip: Tensor,              # (B, T, C, H, W)
     offsets: tuple[int, ...],  # contexts, 1 is the previous frame
     memory: int,               # frames kept
+    quantize: Callable[[Tensor], Quantized] | None = None,  # None: the codec's own
 ) -> ClipPass:
     "Decode a clip frame by frame from its codes and the memory of what was decoded (CCVS spec 6.3)."
     B, T = clip.shape[:2]
     encoded = codec.encode(clip.flatten(0, 1))
-    quantized = codec.quantize(encoded.feats)
+    quantized = (quantize or codec.quantize)(encoded.feats)
     z_q = quantized.z_q.unflatten(0, (B, T))
     kept = [[skip.unflatten(0, (B, T))[:, 0] for skip in encoded.skips]]
     frames = [clip[:, 0]]
@@ -178,12 +186,12 @@ def lean_on_memory(codec: FrameCodec) -> FrameCodec:
     for level in codec.decoder.inter_blocks:
         for unit in (level.matching, level.subpixel):
             for head in (unit.flow_head, unit.occ_head): head[0].weight.zero_()
-            unit.occ_head[0].bias.fill_(-1.)
         for name, part in level.matching.named_children():
             if name.startswith('upsample'): bilinear_(part.weight)
     colour, (first, last) = torch.eye(codec.cfg.image_channels), (codec.encoder.blocks[0][0], codec.decoder.blocks[-1][0])
     pairs = torch.cat([colour, -colour])              # a leaky ReLU of x and of -x: their difference is 1.1 x
     first.weight[:len(pairs), :, 0, 0] = pairs / first.scale
+    codec.encoder.blocks[-1][0].weight.mul_(8.)       # features of about 0.3 instead of 0.04: loud enough to be listened to
     last.weight.mul_(.1)
     last.weight[:, :len(pairs), 0, 0] = pairs.T / (1.1 * last.scale)
     return codec
@@ -202,10 +210,19 @@ def revive_codes(
     for codec in (run.codec, run.averaged.net): codec.quantizer.embedding.weight[unused] = chosen
     return len(chosen)
 
+@torch.no_grad()
+def encode_some(codec: FrameCodec, clips: Tensor) -> Tensor:  # (B, T, C, H, W) -> (B T, Z, h, w)
+    "Features of all frames, to seed a codebook with."
+    return codec.encode(clips.flatten(0, 1)).feats
+
 # %% ../../nbs/60_train/61_codec.ipynb #5e76c36d
 def no_perceptual(fake: Tensor, real: Tensor) -> Tensor:
     "Stands in for the perceptual loss where no pretrained network is wanted."
     return fake.new_zeros(())
+
+def unquantized(feats: Tensor) -> Quantized:
+    "Features as they are, for the steps before the codebook joins; their codes mean nothing."
+    return Quantized(feats, feats.new_zeros(()), feats.new_zeros(len(feats), *feats.shape[2:], dtype=torch.long))
 
 class Turn(NamedTuple):
     "What both turns of a step share."
@@ -215,6 +232,7 @@ class Turn(NamedTuple):
     judged: bool     # the critics have joined
     penalise: bool   # R1 is due
     perceptual: Callable[[Tensor, Tensor], Tensor]  # (fake, real) images -> ()
+    quantize: Callable[[Tensor], Quantized]
 
 # %% ../../nbs/60_train/61_codec.ipynb #af404a58
 def descend(optimizer: Optimizer, loss: Tensor, rate: float) -> None:
@@ -241,7 +259,7 @@ def image_turn(run: CodecRun, clips: Tensor, turn: Turn) -> tuple[ImagePass, dic
     cfg = turn.cfg
     first, other = sample_pairs(clips, turn.random)
     view = elastic_view(first, cfg.elastic, turn.random)
-    made = image_pass(run.codec, other, view)
+    made = image_pass(run.codec, other, view, turn.quantize)
     terms = dict(recon=(made.real - made.fake).abs().mean(), motion=motion_recovery_loss(made.motions, view.motion, view.masked),
                  occlusion=occlusion_loss(made.occlusion, view.masked), codebook_image=made.quantization)
     loss = made.quantization + terms['recon'] + terms['motion'] + cfg.hidden * terms['occlusion']
@@ -257,7 +275,7 @@ def image_turn(run: CodecRun, clips: Tensor, turn: Turn) -> tuple[ImagePass, dic
 # %% ../../nbs/60_train/61_codec.ipynb #b6e0fae5
 def clip_turn(run: CodecRun, clip: Tensor, turn: Turn) -> dict[str, Tensor]:
     "Generator and critic on (B, T, C, H, W) clips; the numbers to record (CCVS spec 6.3)."
-    cfg, played = turn.cfg, clip_pass(run.codec, clip, turn.cfg.offsets, turn.cfg.memory)
+    cfg, played = turn.cfg, clip_pass(run.codec, clip, turn.cfg.offsets, turn.cfg.memory, turn.quantize)
     fake, real = played.fake[:, 1:].flatten(0, 1), clip[:, 1:].flatten(0, 1)
     terms = dict(recon_clip=(real - fake).abs().mean(), codebook=played.quantization)
     loss = sum(terms.values()) + cfg.perceptual * turn.perceptual(fake, real)
@@ -270,7 +288,16 @@ def clip_turn(run: CodecRun, clip: Tensor, turn: Turn) -> dict[str, Tensor]:
     run.averaged.update(run.codec)
     return terms
 
-# %% ../../nbs/60_train/61_codec.ipynb #7f75c73b
+# %% ../../nbs/60_train/61_codec.ipynb #885933b4
+def draw_turn(run: CodecRun, frames: Tensor, turn: Turn) -> tuple[Quantized, dict[str, Tensor]]:
+    "A generator step on (N, C, H, W) frames decoded without memory; the numbers to record."
+    quantized = turn.quantize(run.codec.encode(frames).feats)
+    terms = dict(recon_alone=(run.codec.decode(quantized.z_q).frames - frames).abs().mean(), codebook_alone=quantized.loss)
+    descend(run.generator_steps, sum(terms.values()), turn.rate)
+    run.averaged.update(run.codec)
+    return quantized, terms
+
+# %% ../../nbs/60_train/61_codec.ipynb #fd61fded
 def train_codec(
     run: CodecRun,
     batches: Iterator[dict],   # dicts with `clip` (B, T, C, H, W) uint8, starting at step `start`
@@ -281,19 +308,28 @@ def train_codec(
     perceptual: Callable[[Tensor, Tensor], Tensor] = no_perceptual,  # (fake, real) images -> ()
 ) -> Iterator[dict]:
     "Train a frame codec; yields one record of plain numbers per step."
-    device, codes = next(run.codec.parameters()).device, run.codec.train().cfg.codes
-    used = torch.zeros(codes, dtype=torch.bool, device=device)
+    device, codec = next(run.codec.parameters()).device, run.codec.train()
+    used = torch.zeros(codec.cfg.codes, dtype=torch.bool, device=device)
     for step, batch in zip(range(start, cfg.steps), batches):
         seed_step(seed, step)
         rate = min(1., (1 - step / cfg.steps) / cfg.anneal) if cfg.anneal else 1.
-        turn = Turn(cfg, torch_rng(seed, 'cuts', step), rate, step >= cfg.critic_from, every(step, cfg.r1_every), perceptual)
+        turn = Turn(cfg, torch_rng(seed, 'cuts', step), rate, step >= cfg.critic_from, every(step, cfg.r1_every), perceptual,
+                    codec.quantize if step >= cfg.quantize_from else unquantized)
         clips = batch['clip'].to(device).float() / 127.5 - 1
-        made, terms = image_turn(run, clips[:cfg.groups], turn)
-        used[made.codes.flatten()] = True
+        if cfg.quantize_from and step == cfg.quantize_from: revive_codes(run, torch.ones_like(used), encode_some(codec, clips), turn.random)
+        terms = {}
+        if cfg.draw:
+            some = torch.randperm(clips.shape[0] * clips.shape[1], generator=turn.random)[:cfg.draw]
+            drawn, terms = draw_turn(run, clips.flatten(0, 1)[some], turn)
+            used[drawn.codes.flatten()] = True
+        if step >= cfg.memory_from:
+            made, numbers = image_turn(run, clips[:cfg.groups], turn)
+            used[made.codes.flatten()] = True
+            windows = sample_windows(clips[-cfg.clips:], cfg.clip_length, cfg.max_stride, turn.random)
+            terms |= numbers | clip_turn(run, windows, turn)
         if every(step + 1, cfg.revive_every):
-            if step < .6 * cfg.steps: revive_codes(run, ~used, made.feats, turn.random)
+            if cfg.quantize_from <= step < .6 * cfg.steps: revive_codes(run, ~used, encode_some(codec, clips), turn.random)
             used.zero_()
-        terms |= clip_turn(run, sample_windows(clips[-cfg.clips:], cfg.clip_length, cfg.max_stride, turn.random), turn)
         yield dict(step=step, rate=rate, **{name: value.item() for name, value in terms.items()})
 
 # %% ../../nbs/60_train/61_codec.ipynb #cae80383

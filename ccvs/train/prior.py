@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'PriorLoopCfg', 'rate_at', 'encode_clips', 'PriorRun', 'start_prior', 'prior_parts', 'restore_prior',
-           'train_prior', 'held_out_loss']
+           'sample_codes', 'train_prior', 'held_out_loss']
 
 # %% ../../nbs/60_train/62_prior.ipynb #6e7f5275
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ class PriorLoopCfg:
 PRESETS = {
     #                        steps    batch      rate
     'tiny':     PriorLoopCfg(20,      batch=4,   lr=1e-3, warmup=5,   decay=True, ema=.9),
-    'worlds64': PriorLoopCfg(2_500,   batch=12,  lr=1e-3, warmup=150, decay=True, ema=.998, weight_decay=.05),
+    'worlds64': PriorLoopCfg(1_600,   batch=8,   lr=1e-3, warmup=150, decay=True, ema=.998, weight_decay=.05),
     'bair':     PriorLoopCfg(200_000, batch=16,  lr=1e-5),
 }
 
@@ -92,6 +92,19 @@ def restore_prior(run: PriorRun, states: dict[str, dict]) -> None:
     run.steps.load_state_dict(states['steps'])
 
 # %% ../../nbs/60_train/62_prior.ipynb #b7c6f0ce
+def sample_codes(
+    codes: Tensor,  # (N, T, h, w)
+    batch: int,     # B
+    frames: int,    # in a window; all T when there are fewer
+    generator: torch.Generator,
+) -> Tensor:        # (B, frames, h, w)
+    "Random windows of random clips."
+    frames = min(frames, codes.shape[1])
+    rows = torch.randint(len(codes), (batch, 1), generator=generator)
+    first = torch.randint(codes.shape[1] - frames + 1, (batch, 1), generator=generator)
+    return codes[rows, first + torch.arange(frames)]
+
+# %% ../../nbs/60_train/62_prior.ipynb #f828d071
 def train_prior(
     run: PriorRun,
     codes: Tensor,      # (N, T, h, w) int16 from `encode_clips`
@@ -106,8 +119,8 @@ def train_prior(
     device, layout = next(net.parameters()).device, layout or (lambda flat: plain_segments(flat, net.cfg))
     for step in range(start, cfg.steps):
         seed_step(seed, step)
-        rows = torch.randint(len(codes), (cfg.batch,), generator=torch_rng(seed, 'clips', step))
-        loss = net.loss(layout(codes[rows].flatten(1).long().to(device)))
+        windows = sample_codes(codes, cfg.batch, net.cfg.window, torch_rng(seed, 'clips', step))
+        loss = net.loss(layout(windows.flatten(1).long().to(device)))
         rate = rate_at(step, cfg)
         for group in run.steps.param_groups: group['lr'] = cfg.lr * rate
         run.steps.zero_grad(set_to_none=True); loss.backward(); run.steps.step()
