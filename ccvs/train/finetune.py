@@ -21,7 +21,7 @@ from ..core.progress import progress
 from ..data.clips import Clips, batches
 from ..nn.critics import CriticCfg, build_clip_critic, build_image_critic
 from ..prior.transformer import Transformer
-from .codec import PRESETS as CODEC_LOOPS, start_run, train_codec
+from .codec import PRESETS as CODEC_LOOPS, CodecLoopCfg, start_run, train_codec
 from .prior import PRESETS as PRIOR_LOOPS, start_prior, train_prior
 
 # %% ../../nbs/60_train/64_finetune.ipynb #a9102e33
@@ -67,8 +67,8 @@ def finetune_codec(
     "Continue to train a copy of a codec on other clips; ValueError for clips of one frame."
     codec, frames = deepcopy(codec).requires_grad_(True), len(clips.window(0))
     if frames < 2: raise ValueError(f'fine-tuning compares frames of a clip and needs at least 2, found {frames}; take longer clips')
-    loop = override(CODEC_LOOPS['worlds64'], steps=MANY, groups=cfg.groups, clips=cfg.clips, clip_length=min(4, frames), lr=cfg.codec_lr, anneal=0.,
-                    critic_from=MANY, revive_every=0, ema=cfg.ema, offsets=offsets, memory=memory)
+    loop = CodecLoopCfg(MANY, cfg.groups, cfg.clips, min(4, frames), 2, offsets, memory, lr=cfg.codec_lr, ema=cfg.ema, perceptual=0., adversarial=0.,
+                        hidden=.02, critic_from=MANY, draw=4, elastic=CODEC_LOOPS['worlds64'].elastic)
     idle = CriticCfg(codec.cfg.frame_size, (4,), frames=loop.clip_length)  # never asked
     run = start_run(codec, build_image_critic(idle), build_clip_critic(idle), loop)
     stream = batches(clips, max(cfg.groups, cfg.clips), seed=seed)
