@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -160,8 +161,9 @@ def save_weights(path: Path, net: nn.Module, half: bool) -> None:
     with atomic_path(path) as part: save_file(tensors, part)
 
 def load_weights(path: Path, net: nn.Module) -> None:
-    "Read parameters back, strictly. ValueError names what is missing or left over."
-    tensors, wanted = load_file(path), dict(net.named_parameters())
+    "Read parameters back, strictly; ValueError names the file and what is wrong with it."
+    try: tensors, wanted = load_file(path), dict(net.named_parameters())
+    except SafetensorError as e: raise ValueError(f'{path.name} is not a whole safetensors file ({e}): copy or save the model again') from None
     odd = sorted(set(tensors) ^ set(wanted)) + [n for n in tensors if n in wanted and tensors[n].shape != wanted[n].shape]
     if odd: raise ValueError(f'{path.name} does not fit its config.json: {len(odd)} names or shapes differ, first {odd[0]}; save the model again')
     with torch.no_grad():
@@ -208,7 +210,10 @@ def from_pretrained(folder: str | Path) -> Predictor:
     folder = Path(folder)
     missing = [n for n in ('config.json', 'codec.safetensors', 'transformer.safetensors') if not (folder/n).is_file()]
     if missing: raise FileNotFoundError(f'{folder} is not a saved predictor: it lacks {", ".join(missing)}; give a folder written by save_pretrained')
-    config = json.loads((folder/'config.json').read_text(encoding='utf-8'))
+    try: config = json.loads((folder/'config.json').read_text(encoding='utf-8'))
+    except ValueError as e: raise ValueError(f'config.json in {folder} is not JSON ({e}): copy or save the model again') from None
+    absent = [part for part in ('codec', 'transformer', 'predictor') if part not in config]
+    if absent: raise ValueError(f'config.json in {folder} says nothing about {", ".join(absent)}: copy or save the model again')
     codec = build_frame_codec(from_dict(FrameCodecCfg, config['codec']))
     transformer = build_transformer(from_dict(TransformerCfg, config['transformer']))
     load_weights(folder/'codec.safetensors', codec)
