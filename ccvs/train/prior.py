@@ -39,7 +39,7 @@ class PriorLoopCfg:
 PRESETS = {
     #                        steps    batch      rate
     'tiny':     PriorLoopCfg(20,      batch=4,   lr=1e-3, warmup=5,   decay=True, ema=.9),
-    'worlds64': PriorLoopCfg(1_600,   batch=8,   lr=1e-3, warmup=150, decay=True, ema=.998, weight_decay=.05),
+    'worlds64': PriorLoopCfg(900,     batch=8,   lr=1e-3, warmup=80 , decay=True, ema=.998, weight_decay=.05),
     'bair':     PriorLoopCfg(200_000, batch=16,  lr=1e-5),
 }
 
