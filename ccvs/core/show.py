@@ -183,6 +183,13 @@ def player(
                 f'<input type="range" min="0" max="{last}" value="0" aria-label="time"> <output>1/{last + 1}</output></div>'
                 f'<script type="application/json">{json.dumps(pages)}</script></div><script>{_SCRIPT}</script>')
 
+# %% ../../nbs/00_core/05_show.ipynb #4ad96637
+def _rgba(colour: str) -> Any:
+    "A plotly colour as matplotlib takes it."
+    if not colour.startswith('rgba('): return colour
+    r, g, b, a = (float(v) for v in colour[5:-1].split(','))
+    return r / 255, g / 255, b / 255, a
+
 # %% ../../nbs/00_core/05_show.ipynb #367abc52
 def _still(figure: go.Figure) -> bytes:
     "The lines and bands of a plotly figure as a PNG."
@@ -200,13 +207,6 @@ def _still(figure: go.Figure) -> bytes:
     out = io.BytesIO()
     still.savefig(out, format='png', metadata=dict(Software=None))
     return out.getvalue()
-
-# %% ../../nbs/00_core/05_show.ipynb #0f13f488
-def _rgba(colour: str) -> Any:
-    "A plotly colour as matplotlib takes it."
-    if not colour.startswith('rgba('): return colour
-    r, g, b, a = (float(v) for v in colour[5:-1].split(','))
-    return r / 255, g / 255, b / 255, a
 
 # %% ../../nbs/00_core/05_show.ipynb #0e3fe96a
 class Curve(go.Figure):
