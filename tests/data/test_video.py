@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ccvs.data import video
+from ccvs.data.video import scan
 from ccvs.data.video import VideoError, fit, frame_times, probe, read_sound, read_video, reader_name, write_video
 
 
@@ -52,11 +52,11 @@ def cut_without_decoding(source, target, seconds):
 @pytest.fixture(params=['decord', 'PyAV'])
 def reader(request, monkeypatch):
     "Every test runs with decord, and again as on a machine without it."
-    if request.param == 'PyAV': monkeypatch.setattr(video, '_decord', lambda: None)
-    elif video._decord() is None: pytest.skip('decord does not install here')
-    video._scan_once.cache_clear()
+    if request.param == 'PyAV': monkeypatch.setattr(scan, 'decord_module', lambda: None)
+    elif scan.decord_module() is None: pytest.skip('decord does not install here')
+    scan._scan_once.cache_clear()
     yield request.param
-    video._scan_once.cache_clear()
+    scan._scan_once.cache_clear()
 
 
 @pytest.mark.parametrize('kind', ['plain', 'b_frames', 'mkv', 'avi', 'mpegts', 'uneven', 'edit_list'])
@@ -98,14 +98,14 @@ def test_rotated_files_come_upright_from_both_readers(tmp_path, reader):
 
 
 def test_both_readers_give_the_same_pixels(tmp_path, monkeypatch):
-    if video._decord() is None: pytest.skip('decord does not install here')
+    if scan.decord_module() is None: pytest.skip('decord does not install here')
     clip = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (6, 3, 8, 8), np.uint8))
     clip = torch.nn.functional.interpolate(clip.float(), (64, 64), mode='bilinear').to(torch.uint8)
     write_video(tmp_path / 'x.mp4', clip)
     one = read_video(tmp_path / 'x.mp4', size=32)
-    monkeypatch.setattr(video, '_decord', lambda: None); video._scan_once.cache_clear()
+    monkeypatch.setattr(scan, 'decord_module', lambda: None); scan._scan_once.cache_clear()
     two = read_video(tmp_path / 'x.mp4', size=32)
-    video._scan_once.cache_clear()
+    scan._scan_once.cache_clear()
     torch.testing.assert_close(one, two, rtol=0, atol=4)              # two colour converters round differently
 
 
@@ -178,5 +178,5 @@ def test_a_clip_of_any_rate_keeps_it(tmp_path):
 
 def test_the_machine_says_which_reader_it_has(monkeypatch):
     assert 'PyAV' in reader_name()
-    monkeypatch.setattr(video, '_decord', lambda: None)
+    monkeypatch.setattr(scan, 'decord_module', lambda: None)
     assert 'no decord' in reader_name()
