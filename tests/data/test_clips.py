@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ccvs.data import clips as clips_module
+from ccvs.data.clips import cache
 from ccvs.data.clips import ArrayClips, ClipDataset, batches, drawn, shard_layout
 from ccvs.data.index import write_index
 from ccvs.data.video import VideoError, write_video
@@ -125,13 +125,13 @@ def test_array_clips_and_folder_clips_agree(films):
 
 
 def test_the_cache_is_built_once_and_goes_on_after_a_kill(films, monkeypatch):
-    monkeypatch.setattr(clips_module, 'shard_layout', lambda frames, most: shard_layout(frames, 20))  # several shards
+    monkeypatch.setattr(cache, 'shard_layout', lambda frames, most: shard_layout(frames, 20))  # several shards
     data = ClipDataset(films, length=4, size=16)
     shards = sorted(data.cache.home.glob('*.npy'))
     assert len(shards) > 2 and sum(len(np.load(path)) for path in shards) == data.rows.frames.sum()
     read = []
-    real = clips_module.read_blocks
-    monkeypatch.setattr(clips_module, 'read_blocks', lambda path, **names: read.append(path.name) or real(path, **names))
+    real = cache.read_blocks
+    monkeypatch.setattr(cache, 'read_blocks', lambda path, **names: read.append(path.name) or real(path, **names))
     want = fingerprint(batches(data, 3, seed=0))
     assert fingerprint(batches(ClipDataset(films, length=4, size=16), 3, seed=0)) == want and read == []
     shards[1].unlink()                                                          # as if killed before this one
