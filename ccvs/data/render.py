@@ -25,7 +25,7 @@ from ..core.record import atomic_path, load_record, new_record, save_record
 from .guard import inspect_video
 from .index import index_home, load_index, split_of, write_index
 from .video import write_video
-from .worlds import WORLDS, render
+from .worlds import render
 from .worlds.scene import WorldClip
 
 # %% ../../nbs/10_data/15_render.ipynb #c3bf8f0a
@@ -38,6 +38,7 @@ class Order(NamedTuple):
     motion: bool  # whether motion is written
     crf: int      # quality of the video, 0 lossless ... 51 worst
 
+# %% ../../nbs/10_data/15_render.ipynb #1df3fd97
 def side_files(
     clip: WorldClip,
     motion: bool,  # whether motion is wanted
@@ -66,6 +67,7 @@ def _row(order: Order, seed: int, path: Path) -> dict[str, Any] | None:
                 width=info.width, source=f'ccvs worlds, {order.world}, seed {seed}', licence='CC0-1.0',
                 checksum=verdict.checksum, status='ok', reason='', bytes=stat.st_size, modified=stat.st_mtime_ns)
 
+# %% ../../nbs/10_data/15_render.ipynb #1fa8f4ab
 def render_to(order: Order, seed: int) -> dict[str, Any]:
     "Write one clip and its side files unless they are there; the clip's row in the index."
     out, name = Path(order.out), f'{order.world}-{seed:06d}'

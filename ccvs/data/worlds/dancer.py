@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from ...core.exact import pick, turn, uniform
 from ...core.seed import rng
 from .puppet import Body, Figure, assemble, dance, far_end, make_body
-from .scene import (Paint, Part, Shape, WorldClip, box, capsule, checks, draw_part, ground, motion_to,
-                                    patterned, pick, plain, pose, rings, stripes, turn, uniform)
+from ..shapes import Paint, Shape, box, capsule, checks, ground, patterned, plain, rings, stripes
+from .scene import Part, WorldClip, draw_part, finish_clip, pose
 
 # %% ../../../nbs/10_data/14_worlds/148_dancer.ipynb #9b3b17dd
 LONGITUDES = np.array([0., .55, -.55, 1.5, -1.5])  # nose, left eye, right eye, left ear, right ear
@@ -46,6 +47,7 @@ class Wardrobe(NamedTuple):
     hair: Paint
     eye: Paint
 
+# %% ../../../nbs/10_data/14_worlds/148_dancer.ipynb #3eeda629
 def dress(random: np.random.Generator, body: Body) -> Wardrobe:
     "Random clothes: colours and patterns, long or short sleeves and legs."
     def cloth(weight=.45):
@@ -60,10 +62,11 @@ def dress(random: np.random.Generator, body: Body) -> Wardrobe:
     return Wardrobe(shirt, trousers, shirt if random.random() < .5 else skin, trousers if random.random() < .6 else skin, skin,
                     cloth(.1), cloth(.15), patterned(np.stack([dark, dark]), plain, 1., .01))
 
-# %% ../../../nbs/10_data/14_worlds/148_dancer.ipynb #04685edb
+# %% ../../../nbs/10_data/14_worlds/148_dancer.ipynb #442b3792
 def _part(shape: Shape, paint: Paint, bone: ndarray) -> Part:
     return Part(shape, paint, pose(bone[:, 1], bone[:, 2], *turn(bone[:, 0])))
 
+# %% ../../../nbs/10_data/14_worlds/148_dancer.ipynb #74575ae6
 def figure_parts(
     body: Body,
     figure: Figure,
@@ -111,18 +114,13 @@ def paint_ranked(
 ) -> WorldClip:
     "Like `paint_clip`, with an order of the parts for every frame."
     order, T, S = np.argsort(ranks, 1, kind='stable'), len(ranks), len(background)
-    canvas = np.empty((T, S, S, 3), np.float32)
+    canvas, ids = np.empty((T, S, S, 3), np.float32), np.zeros((T, S, S), int)
     canvas[:] = background
-    ids = np.zeros((T, S, S), int)
     cuts = [0, *(np.flatnonzero((order[1:] != order[:-1]).any(1)) + 1).tolist(), T]
     for start, stop in zip(cuts, cuts[1:]):
         for i in order[start]:
             draw_part(canvas[start:stop], ids[start:stop], parts[i]._replace(pose=parts[i].pose[start:stop]), int(i) + 1)
-    frames = np.floor(np.minimum(np.maximum(canvas * light.astype(np.float32), 0), 1) * 255 + .5).astype(np.uint8)
-    poses = np.stack([parts[0].pose, *(p.pose for p in parts)]) * S - np.array([.5, .5, 0, 0])
-    step, last = np.minimum(np.arange(T) + 1, T - 1), np.full(T, T - 1)
-    frames = np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
-    return WorldClip(frames, *motion_to(ids, poses, step), *motion_to(ids, poses, last), extras)
+    return finish_clip(canvas, ids, parts, light, extras)
 
 # %% ../../../nbs/10_data/14_worlds/148_dancer.ipynb #a01e16a6
 def keypoints(body: Body, figure: Figure, yaw: ndarray) -> ndarray:  # (T, 17, 2) in units of the picture's side
@@ -144,6 +142,7 @@ def topmost(parts: list[Part], ranks: ndarray, points: ndarray) -> ndarray:  # (
         best, top = np.where(over, ranks[:, i:i + 1], best), np.where(over, i, top)
     return top
 
+# %% ../../../nbs/10_data/14_worlds/148_dancer.ipynb #4e026e91
 def visible(
     parts: list[Part],
     ranks: ndarray,   # (T, 20)

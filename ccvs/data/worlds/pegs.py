@@ -11,9 +11,10 @@ __all__ = ['ROWS', 'PLACES', 'CHANCES', 'SPACING', 'TOP', 'DROP', 'FLOOR', 'PEG'
 import numpy as np
 from numpy import ndarray
 
+from ...core.exact import pick, turn, uniform
 from ...core.seed import rng
-from .scene import (Part, WorldClip, box, capsule, checks, draw_part, ground, paint_clip, patterned, pick,
-                                    plain, pose, stripes, turn, uniform)
+from ..shapes import box, capsule, checks, ground, patterned, plain, stripes
+from .scene import Part, WorldClip, draw_part, paint_clip, pose
 
 # %% ../../../nbs/10_data/14_worlds/146_pegs.ipynb #05d72ce9
 ROWS, PLACES = 5, 9
@@ -44,6 +45,7 @@ def bin_chances(
         share = np.append(left[1:], 0) + np.append(0, right[:-1])
     return share[1::2]
 
+# %% ../../../nbs/10_data/14_worlds/146_pegs.ipynb #cace6669
 def drop(
     random: np.random.Generator,
     chances: ndarray,  # (ROWS, PLACES)
@@ -65,6 +67,7 @@ def across(place: float | ndarray) -> float | ndarray:
     "The x of a place."
     return .5 + SPACING * (place - 4)
 
+# %% ../../../nbs/10_data/14_worlds/146_pegs.ipynb #dc6f976c
 def legs(
     places: ndarray,  # (ROWS + 1,) met at each row, then the bin
     start: float,     # frame of the release
@@ -110,6 +113,7 @@ def peg_colour(chance: float) -> ndarray:  # (3,)
     side = 2 * chance - 1
     return WHITE + abs(side) * ((ORANGE if side > 0 else BLUE) - WHITE)
 
+# %% ../../../nbs/10_data/14_worlds/146_pegs.ipynb #788d4184
 def board_parts(
     random: np.random.Generator,
     chances: ndarray,  # (ROWS, PLACES)

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from ...core.exact import pick, turn, uniform
 from ...core.seed import rng
+from ..shapes import ground
 from .foliage import LIMIT, STEM, Tree, bed, dress, grow, stand, upright
-from .scene import WorldClip, ground, paint_clip, pick, turn, uniform
+from .scene import WorldClip, paint_clip
 
 # %% ../../../nbs/10_data/14_worlds/143_plant.ipynb #2d22c4e9
 def inertia(tree: Tree) -> ndarray:  # (P,)
@@ -38,6 +40,7 @@ class Poke(NamedTuple):
     start: float  # frame in which it takes hold
     end: float    # frame in which it lets go
 
+# %% ../../../nbs/10_data/14_worlds/143_plant.ipynb #bfc211c2
 def choose_poke(random: np.random.Generator, tree: Tree, high: ndarray) -> Poke:  # high (P, 2) upper ends at rest
     "Somewhere in the upper plant, mostly across the stem, early in the clip."
     tops = [i for i in np.flatnonzero(tree.kind == STEM) if high[i, 1] < high[0, 1] - .18]
@@ -51,7 +54,9 @@ def choose_poke(random: np.random.Generator, tree: Tree, high: ndarray) -> Poke:
     start = 1 + int(random.random() * 3)
     return Poke(part, float(pull[0]), float(pull[1]), start, start + 3 + int(random.random() * 4))
 
-# %% ../../../nbs/10_data/14_worlds/143_plant.ipynb #b5986463
+# %% ../../../nbs/10_data/14_worlds/143_plant.ipynb #e9a9f40e
+GRIP = 14.   # squared natural frequency of the hand's hold
+
 def grip(
     tree: Tree,
     chain: ndarray,   # parts from the held one down to the soil
@@ -67,7 +72,7 @@ def grip(
     stiff = GRIP / (share.max() * len(chain))
     return stiff * (cos * (hand[1] - y) - sin * (hand[0] - x)) / weight[chain]
 
-GRIP = 14.   # squared natural frequency of the hand's hold
+# %% ../../../nbs/10_data/14_worlds/143_plant.ipynb #2025d0d2
 STEPS = 8    # time steps per frame
 WARM = 30    # frames of wind before the clip begins
 CREEP = .35  # damping of a joint's own bending, relative to its speed

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from .scene import pick, turn, uniform
+from ...core.exact import pick, turn, uniform
 
 # %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #7ab91313
 def sides(
@@ -28,26 +28,32 @@ def _swing_arms(c: ndarray, s: ndarray) -> ndarray:
     "As in walking."
     return sides((.15, -.7 * c, .5 - .3 * c), (.15, .7 * c, .5 + .3 * c))
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #75fc1eeb
 def _hail(c: ndarray, s: ndarray) -> ndarray:
     "One arm waves."
     return sides((2.3 + .2 * s, .3, .45 + .6 * c), (.2 + .1 * s, .1, .3))
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #5ca2a3bc
 def _star(c: ndarray, s: ndarray) -> ndarray:
     "Both arms up and down, as in a jumping jack."
     return sides((1.5 - 1.3 * c, 0., .12), (1.5 - 1.3 * c, 0., .12))
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #c56b7ab7
 def _ripple(c: ndarray, s: ndarray) -> ndarray:
     "A wave through both arms."
     return sides((1.4 + .45 * c, .4 * s, .8 * s), (1.4 - .45 * c, -.4 * s, -.8 * s))
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #1c977308
 def _punch(c: ndarray, s: ndarray) -> ndarray:
     "One fist forward, then the other."
     return sides((.5 + .5 * c, .6 + .7 * c, 1.2 - 1.1 * c), (.5 - .5 * c, .6 - .7 * c, 1.2 + 1.1 * c))
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #2cd7b96b
 def _clap(c: ndarray, s: ndarray) -> ndarray:
     "Hands meet over the head."
     return sides((1.9 - .6 * c, .2, .9 - .3 * c), (1.9 - .6 * c, .2, .9 - .3 * c))
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #ff81af50
 ARMS = (_swing_arms, _hail, _star, _ripple, _punch, _clap)
 
 # %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #3e31b00b
@@ -56,25 +62,30 @@ def _stride(c: ndarray, s: ndarray) -> tuple[ndarray, ndarray]:
     bent = (.1 + .8 * np.maximum(-s, 0), .1 + .8 * np.maximum(s, 0))
     return sides((.06, .6 * c, bent[0]), (.06, -.6 * c, bent[1])), 0 * c
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #a0dc8647
 def _march(c: ndarray, s: ndarray) -> tuple[ndarray, ndarray]:
     "Knees up."
     up, down = np.maximum(c, 0), np.maximum(-c, 0)
     return sides((.1 + .4 * up, 1.2 * up, 1.4 * up), (.1 + .4 * down, 1.2 * down, 1.4 * down)), 0 * c
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #6097d52a
 def _squat(c: ndarray, s: ndarray) -> tuple[ndarray, ndarray]:
     "Down and up again."
     low = .5 - .5 * c
     return sides((.15 + .6 * low, 1. * low, 1.5 * low), (.15 + .6 * low, 1. * low, 1.5 * low)), 0 * c
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #c4d26d83
 def _hop(c: ndarray, s: ndarray) -> tuple[ndarray, ndarray]:
     "Feet apart and together, off the floor in between."
     return sides((.36 - .3 * c, .1, .1), (.36 - .3 * c, .1, .1)), .07 * s * s
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #eceabbba
 def _lunge(c: ndarray, s: ndarray) -> tuple[ndarray, ndarray]:
     "Weight from one leg to the other."
     left, right = .5 + .5 * c, .5 - .5 * c
     return sides((.25 + .25 * left, .5 * left, .8 * left), (.25 + .25 * right, .5 * right, .8 * right)), 0 * c
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #91f5a501
 LEGS = (_stride, _march, _squat, _hop, _lunge)
 
 # %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #ab0d07ea
@@ -105,6 +116,7 @@ class Dance(NamedTuple):
     jump: ndarray  # (T,) height of the feet over the floor, in body heights
     drift: ndarray  # (T,) sideways displacement, in picture sides
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #fd43e6db
 def facing(random: np.random.Generator, frames: int) -> ndarray:  # (T,)
     "Where the dancer looks: at us, sideways, or around."
     kind, time = random.random(), np.arange(frames)
@@ -142,6 +154,7 @@ class Body(NamedTuple):
     foot: float
     girth: float     # of limbs
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #4a5f7331
 def make_body(random: np.random.Generator) -> Body:
     "Random proportions, from child to giant."
     tall, wide = float(uniform(random, .66, .86)), float(uniform(random, .8, 1.25))
@@ -159,10 +172,12 @@ class Figure(NamedTuple):
     arms: list[list[ndarray]]  # two sides of upper arm, forearm, hand
     legs: list[list[ndarray]]  # two sides of thigh, shin, foot
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #e614043c
 def bone(angle: ndarray, x: ndarray, y: ndarray) -> ndarray:  # (T, 3)
     "A bone from its angle and start."
     return np.stack([angle + 0 * x, x + 0 * angle, y + 0 * x], 1)
 
+# %% ../../../nbs/10_data/14_worlds/147_puppet.ipynb #9b52c570
 def far_end(bone: ndarray, length: float) -> tuple[ndarray, ndarray]:  # x and y, (T,)
     "Where a bone ends."
     cos, sin = turn(bone[:, 0])
