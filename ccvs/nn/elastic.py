@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Outside', 'ELASTIC', 'smoothing_matrix', 'smooth_noise', 'blur_taps', 'gaussian_blur', 'zoom_motion', 'drop_outside',
-           'outside_to_zero', 'last_arrival', 'fill_holes', 'invert_motion', 'corrupt', 'Bent', 'bend_and_zoom',
-           'ElasticCfg', 'ElasticView', 'elastic_view']
+           'outside_to_zero', 'fill_holes', 'invert_motion', 'corrupt', 'Bent', 'bend_and_zoom', 'ElasticCfg',
+           'ElasticView', 'elastic_view']
 
 # %% ../../nbs/20_nn/27_elastic.ipynb #e04e523b
 from collections.abc import Callable
@@ -100,7 +100,7 @@ def outside_to_zero(
     return torch.where(inside, place, 0.), torch.ones_like(inside)
 
 # %% ../../nbs/20_nn/27_elastic.ipynb #d930c56f
-def last_arrival(
+def _last_arrival(
     motion: Tensor,    # (N, 2, H, W) dx, dy in pixels
     outside: Outside,  # what happens to arrows that leave the picture
 ) -> Tensor:           # (N, H * W) index of the pixel whose arrow came last, -1 for none
@@ -140,13 +140,13 @@ def fill_holes(
         holes = holes[~near]
     return table.view(n, h + 2, w + 2, c + 1)[:, 1:-1, 1:-1, :-1].permute(0, 3, 1, 2).contiguous()
 
-# %% ../../nbs/20_nn/27_elastic.ipynb #34d2ce79
+# %% ../../nbs/20_nn/27_elastic.ipynb #44283b86
 def invert_motion(
     motion: Tensor,                    # (N, 2, H, W) dx, dy in pixels
     outside: Outside = drop_outside,   # what happens to arrows that leave the picture
 ) -> Tensor:                           # (N, 2, H, W)
     "Approximate inverse: u with u(p + motion(p)) = -motion(p) (CCVS spec 6.5, step 4)."
-    last = last_arrival(motion, outside)
+    last = _last_arrival(motion, outside)
     known = last >= 0
     arrows = -motion.flatten(2)                                                          # (N, 2, H * W)
     values = arrows.gather(2, last.clamp(min=0)[:, None].expand_as(arrows))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from ccvs.nn.elastic import (ELASTIC, ElasticCfg, bend_and_zoom, corrupt, drop_outside, elastic_view, fill_holes,
-                             gaussian_blur, invert_motion, last_arrival, outside_to_zero, smooth_noise)
+                             gaussian_blur, invert_motion, _last_arrival, outside_to_zero, smooth_noise)
 from ccvs.nn.warp import warp
 
 
@@ -61,7 +61,7 @@ def test_every_arrow_lost():
 
 def test_last_write_wins_whatever_the_threads():
     motion = torch.zeros(1, 2, 60, 60); motion[:, 0] = 30 - torch.arange(60); motion[:, 1] = 30 - torch.arange(60)[:, None]
-    last = last_arrival(motion, drop_outside)                                             # all on one pixel
+    last = _last_arrival(motion, drop_outside)                                             # all on one pixel
     assert last.view(60, 60)[30, 30] == 3599 and (last >= 0).sum() == 1
 
 
