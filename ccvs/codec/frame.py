@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .motion import Estimate, InterBlock
+from .motion import InterBlock
 from ..nn.layers import conv_layer, res_down, res_up
 from ..nn.quantize import Quantized, VectorQuantizer
 

@@ -10,13 +10,7 @@ from .cases import load_case
 CASES = ['tf_prediction', 'tf_long_input', 'tf_unconditional']
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    "Toy matrices are too small to share out: waiting for a second thread costs more than it saves."
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def transformer_of(case):

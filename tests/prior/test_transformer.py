@@ -10,13 +10,7 @@ CODES = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]])
 TINY = dict(vocab=10, layers=2, heads=2, width=8, grid=(2, 2), frames=3)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    "Toy matrices are too small to share out: waiting for a second thread costs more than it saves."
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def filled(cfg):
