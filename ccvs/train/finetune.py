@@ -37,6 +37,7 @@ class FinetuneCfg:
     prior_lr: float = 2e-4
     ema: float = .95          # decay of the averaged weights, which are the result
 
+# %% ../../nbs/60_train/65_finetune.ipynb #bd673088
 class Tuned(NamedTuple):
     "A network that was fine-tuned."
     net: nn.Module       # a copy, in evaluation state

@@ -23,6 +23,7 @@ class Cut(NamedTuple):
     clip: int   # which
     start: int  # first frame
 
+# %% ../../nbs/60_train/66_own.ipynb #38bdb973
 class Plan(NamedTuple):
     "Who learns from what."
     learn: list[Cut]    # windows to train on, may be empty
@@ -86,6 +87,7 @@ def frame_rate(path: Path, fps: float) -> float | None:  # None: as it is
     "The rate to read a video at: the model's, unless the video is hardly faster."
     return fps if probe(path).fps > 1.2 * fps else None
 
+# %% ../../nbs/60_train/66_own.ipynb #c8b1a671
 def frames_at(path: Path, fps: float | None) -> int:
     "Frames of a video at a rate."
     times = frame_times(path)

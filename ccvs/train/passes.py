@@ -58,6 +58,7 @@ class ImagePass(NamedTuple):
     feats: Tensor             # (3 B, Z, h, w) before quantisation
     codes: Tensor             # (3 B, h, w)
 
+# %% ../../nbs/60_train/61_passes.ipynb #cc599037
 def image_pass(
     codec: FrameCodec,
     other: Tensor,       # (B, C, H, W) another frame of the clip
@@ -80,6 +81,7 @@ class ClipPass(NamedTuple):
     fake: Tensor          # (B, T, C, H, W), the first frame is the real one
     quantization: Tensor  # () codebook loss
 
+# %% ../../nbs/60_train/61_passes.ipynb #f066384c
 def clip_pass(
     codec: FrameCodec,
     clip: Tensor,              # (B, T, C, H, W)

@@ -39,7 +39,7 @@ class PriorLoopCfg:
 PRESETS = {
     #                        steps    batch      rate
     'tiny':     PriorLoopCfg(20,      batch=4,   lr=1e-3, warmup=5,   decay=True, ema=.9),
-    'worlds64': PriorLoopCfg(900,     batch=8,   lr=1e-3, warmup=80 , decay=True, ema=.998, weight_decay=.05),
+    'worlds64': PriorLoopCfg(2_200,   batch=8,   lr=1e-3, warmup=100, decay=True, ema=.998, weight_decay=.05),
     'bair':     PriorLoopCfg(200_000, batch=16,  lr=1e-5),
 }
 
@@ -76,15 +76,17 @@ class PriorRun(NamedTuple):
     averaged: Ema
     steps: AdamW
 
+# %% ../../nbs/60_train/63_prior.ipynb #30b61822
 def start_prior(net: Transformer, cfg: PriorLoopCfg) -> PriorRun:
     "Optimiser and averaged weights for a fresh run (CCVS spec 7.4)."
     return PriorRun(net, Ema(net, cfg.ema), AdamW(parameter_groups(net, cfg.weight_decay), lr=cfg.lr, betas=(.9, .95)))
 
-# %% ../../nbs/60_train/63_prior.ipynb #1e75fdeb
+# %% ../../nbs/60_train/63_prior.ipynb #a4991d48
 def prior_parts(run: PriorRun) -> dict[str, dict]:
     "State of every part of a run, for a checkpoint."
     return dict(net=run.net.state_dict(), averaged=run.averaged.net.state_dict(), steps=run.steps.state_dict())
 
+# %% ../../nbs/60_train/63_prior.ipynb #66c93c83
 def restore_prior(run: PriorRun, states: dict[str, dict]) -> None:
     "Put the states of a checkpoint back into a run."
     run.net.load_state_dict(states['net'])

@@ -18,13 +18,7 @@ SIZES = FrameCodecCfg(32, (8, 8, 16, 16), latent_width=16, codes=32, motion_widt
 SHORT = override(PRESETS['tiny'], steps=9, critic_from=2, revive_every=3, r1_every=4)   # revivals, R1 and the critics' start all fall inside
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    "Toy matrices are too small to share out, and sums in one order only are the same sums."
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture(scope='module')

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ccvs.train import pieces
+from ccvs.train.pieces import checkpoints
 from ccvs.train.pieces import (Ema, Tracker, every, join_state, latest_checkpoint, lazy_adam, lazy_ratio, load_checkpoint,
                                read_metrics, save_checkpoint, seed_step, split_state, why_invalid)
 
@@ -31,7 +31,7 @@ class Faults:
     "Lets `before` calls of any disk operation pass; the next one does half its work and dies."
     def __init__(self, monkeypatch, before):
         self.left, self.log = before, []
-        for home, name in ((os, 'fsync'), (os, 'replace'), (os, 'rename'), (pieces, 'save_file'), (Path, 'write_text'),
+        for home, name in ((os, 'fsync'), (os, 'replace'), (os, 'rename'), (checkpoints, 'save_file'), (Path, 'write_text'),
                            (Path, 'mkdir'), (Path, 'rename'), (shutil, 'rmtree')):
             monkeypatch.setattr(home, name, self.guarded(name, getattr(home, name)))
 
@@ -95,7 +95,7 @@ def test_damage_is_found(tmp_path, fault, name):
 
 def test_old_ones_stay_if_the_new_cannot_be_read(tmp_path, monkeypatch):
     for step in (1, 2): save_checkpoint(tmp_path, step, state(step))
-    monkeypatch.setattr(pieces, 'why_invalid', lambda path: 'a lying disk' if path.name.endswith('3') else None)
+    monkeypatch.setattr(checkpoints, 'why_invalid', lambda path: 'a lying disk' if path.name.endswith('3') else None)
     with pytest.raises(OSError, match='a lying disk'): save_checkpoint(tmp_path, 3, state(3))
     assert names(tmp_path) == ['step-00000001', 'step-00000002', 'step-00000003']
 

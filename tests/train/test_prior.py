@@ -14,13 +14,7 @@ from ccvs.train.prior import PRESETS, PriorLoopCfg, encode_clips, held_out_loss,
 SHORT = override(PRESETS['tiny'], steps=12, warmup=4)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    "Toy matrices are too small to share out, and sums in one order only are the same sums."
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def fresh(cfg):
