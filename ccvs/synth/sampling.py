@@ -14,7 +14,6 @@ from itertools import count
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from ..core.seed import torch_rng

@@ -21,13 +21,7 @@ TRANSFORMER = TransformerCfg(vocab=24, layers=2, heads=2, width=16, grid=(4, 4),
 CFG = PredictorCfg(SamplingCfg(top_k=8, slide=2), memory=2, offsets=(1, 2), given=2)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    "Toy matrices are too small to share out: waiting for a second thread costs more than it saves."
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def toy(codec_cfg, transformer_cfg):

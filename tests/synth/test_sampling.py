@@ -11,13 +11,7 @@ from ccvs.synth.sampling import (SamplingCfg, frame_uniforms, generate, generate
                                  stream_codes, window_start)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    "Toy matrices are too small to share out: waiting for a second thread costs more than it saves."
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def toy(**changes):
