@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from ccvs.codec.frame import PRESETS as CODECS, build_frame_codec
+from ccvs.core.config import override
 from ccvs.data.clips import ArrayClips
 from ccvs.metrics import evaluate as module
-from ccvs.metrics.evaluate import ProtocolCfg, digest, evaluate, measure, numbers, verdicts
+from ccvs.metrics.evaluate import SetCfg, TaskCfg, digest, evaluate, measure, numbers, set_numbers, verdicts
+from ccvs.metrics.frechet.detector import Detector
+from ccvs.metrics.frechet.protocol import PROTOCOLS
 from ccvs.prior.transformer import PRESETS as TRANSFORMERS, build_transformer
 from ccvs.synth.pipeline import PRESETS, Predictor
 
-CFG = ProtocolCfg(given=2, length=2, samples=2, batch=2)
+CFG = TaskCfg(given=2, length=2, samples=2, batch=2)
 
 
 def toy(seed=0):
@@ -34,7 +37,7 @@ def clips():
 def calls(monkeypatch):
     "Places of the batches that are really measured."
     seen, real = [], measure
-    monkeypatch.setattr(module, 'measure', lambda model, batch, cfg, first: seen.append(first) or real(model, batch, cfg, first))
+    monkeypatch.setattr(module, 'measure', lambda model, batch, cfg, first, sets: seen.append(first) or real(model, batch, cfg, first, sets))
     return seen
 
 
@@ -77,3 +80,19 @@ def test_clips_that_are_too_short_or_absent_are_told(model, clips):
         measure(model, torch.from_numpy(clips[:1, :3]), CFG)
     with pytest.raises(ValueError, match='at least one clip'):
         evaluate(model, ArrayClips(clips[:0]), CFG)
+
+
+def test_sets_are_compared_after_a_resumed_run_too(model, clips, calls, tmp_path):
+    "Features are kept with the rest; another detector is asked anew."
+    colour = Detector('mean colour', '1', lambda x: x.float().mean((3, 4)).flatten(1), 1)
+    sets = SetCfg(override(PROTOCOLS['worlds'], frames=4, given=2, side=None, n_real=4, n_fake=4), colour)
+    rows = evaluate(model, ArrayClips(clips), CFG, tmp_path, sets)
+    again = evaluate(model, ArrayClips(clips), CFG, tmp_path, sets)
+    assert calls == [0, 2, 4] and np.array_equal(rows['fake_feats'], again['fake_feats'])
+    np.testing.assert_allclose(rows['real_feats'][1], clips[1].mean((2, 3)).ravel(), rtol=1e-5)   # float32 against float64
+    np.testing.assert_array_equal(rows['fake_feats'][:, :6], rows['real_feats'][:, :6])           # given frames are the real ones
+    assert (rows['fake_feats'][:, 6:] != rows['real_feats'][:, 6:]).any()
+    record = set_numbers(rows, sets)
+    assert record['n_real'] == record['n_fake'] == 4 and record['given'] == 2 and record['value'] > 0
+    evaluate(model, ArrayClips(clips[:2]), CFG, tmp_path, sets._replace(detector=colour._replace(checksum='2')))
+    assert calls == [0, 2, 4, 0]
