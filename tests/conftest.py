@@ -13,3 +13,13 @@ def pytest_collection_modifyitems(items):
         if not torch.cuda.is_available():
             for item in wanting:
                 item.add_marker(pytest.mark.skip(reason='no GPU here'))
+
+
+@pytest.fixture
+def one_thread():
+    "Toy matrices are too small to share out, and sums in one order only are the same sums. Asked for by `pytestmark`."
+    import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

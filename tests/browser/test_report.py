@@ -1,0 +1,90 @@
+"The demo's report as its reader meets it: one file, opened from the disk, in which everything plays."
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ccvs.codec.frame import PRESETS as CODECS, build_frame_codec
+from ccvs.prior.transformer import PRESETS as TRANSFORMERS, build_transformer
+from ccvs.synth.pipeline import PRESETS, Predictor
+
+pytestmark = pytest.mark.browser
+GIVEN, LENGTH, SAMPLES, COUNT = 2, 3, 2, 2
+PATIENCE = int(os.environ.get('CCVS_PATIENCE', 180))    # seconds for one step; a crowded machine needs more
+
+# Scroll a group into sight and wait until each of its videos has shown two different moments.
+WATCH = '''async group => {
+  group.scrollIntoView({block: 'center'});
+  const videos = [...group.querySelectorAll('video')], seen = videos.map(() => new Set());
+  for (const end = performance.now() + 15000; performance.now() < end && !seen.every(times => times.size > 1);) {
+    videos.forEach((video, i) => video.readyState >= 2 && seen[i].add(video.currentTime));
+    await new Promise(resolve => setTimeout(resolve, 20));
+  }
+  return videos.map((video, i) => ({moments: seen[i].size, width: video.videoWidth, height: video.videoHeight, error: video.error?.message}));
+}'''
+
+# The colour of the border at a moment of the first video.
+BORDER = '''async ([group, time]) => {
+  const video = group.querySelector('video'), canvas = document.createElement('canvas');
+  do {
+    video.pause();
+    video.currentTime = time;
+    await new Promise(resolve => setTimeout(resolve, 100));
+  } while (video.seeking || Math.abs(video.currentTime - time) > .01);
+  const pen = canvas.getContext('2d');
+  pen.drawImage(video, 0, 0);
+  return [...pen.getImageData(2, 60, 1, 1).data].slice(0, 3);
+}'''
+
+
+@pytest.fixture(scope='module')
+def report(tmp_path_factory):
+    "What `ccvs demo` leaves with a toy model whose weights were never trained."
+    folder = tmp_path_factory.mktemp('demo')
+    torch.manual_seed(0)
+    toy = Predictor(build_frame_codec(CODECS['tiny']), build_transformer(replace(TRANSFORMERS['tiny'], grid=CODECS['tiny'].grid)), PRESETS['tiny'])
+    values = dict(model=toy.save_pretrained(folder / 'toy'), given=GIVEN, length=LENGTH, samples=SAMPLES, count=COUNT, batch=COUNT)
+    changes = [word for name, value in values.items() for word in ('--set', f'{name}={value}')]
+    program = [sys.executable, '-c', 'from ccvs.cli import main; main()', 'demo', '--out', str(folder / 'out'), *changes]
+    subprocess.run(program, check=True, capture_output=True, timeout=PATIENCE)
+    return folder / 'out' / 'report.html'
+
+
+@pytest.fixture
+def opened(browser, report, page):
+    page.goto(report.as_uri())
+    return page
+
+
+def test_every_video_plays_and_nothing_is_missing(opened, report, tmp_path):
+    groups = opened.query_selector_all('.group')
+    assert len(groups) == COUNT
+    for group in groups:
+        videos = group.evaluate(WATCH)
+        assert len(videos) == 2 + SAMPLES       # what happened, the futures, what the codes can say
+        for video in videos:
+            assert video['moments'] > 1 and not video['error'], video
+            assert video['width'] == video['height'] >= 192
+    opened.screenshot(path=tmp_path / 'whole.png', full_page=True)
+    assert opened.said == []
+    assert all(address == report.as_uri() or address.startswith(('data:', 'blob:')) for address in opened.asked)
+    numbers = json.loads((report.parent / 'record.json').read_text())['numbers']
+    assert f'{numbers["curves"]["mean_psnr"]["overall"]["mean"]:.2f}' in opened.inner_text('table')
+
+
+def test_the_border_is_amber_until_the_given_frames_are_over(opened):
+    group = opened.query_selector('.group')
+    colours = [opened.evaluate(BORDER, [group, (frame + .5) / 10]) for frame in (0, GIVEN + LENGTH - 1)]
+    for found, wanted in zip(colours, [(245, 158, 11), (90, 98, 112)]):
+        assert max(abs(a - b) for a, b in zip(found, wanted)) < 30, found     # lossy colours, far closer than to one another
+
+
+@pytest.mark.parametrize('width', [360, 1280])
+def test_nothing_sticks_out_on_a_phone_or_a_desk(opened, width, tmp_path):
+    opened.set_viewport_size(dict(width=width, height=800))
+    assert opened.evaluate('document.documentElement.scrollWidth') <= width
+    opened.screenshot(path=tmp_path / 'whole.png', full_page=True)
