@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'worlds', 'train', 'AsJson', 'Out', 'Preset', 'Seed', 'Changes', 'Show', 'doctor', 'render', 'prepare',
-           'show_form', 'do_run', 'codec', 'prior', 'synthesize', 'evaluate', 'demo', 'bench', 'main']
+           'show_form', 'do_run', 'codec', 'prior', 'detector', 'synthesize', 'what_to_evaluate', 'evaluate', 'demo',
+           'bench', 'main']
 
 # %% ../nbs/98_cli.ipynb #b5682713
 import json
@@ -23,7 +24,7 @@ app = typer.Typer(
          'Start with `ccvs doctor`, then `ccvs demo`.',
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 worlds = typer.Typer(help='Synthetic clips with exact ground truth.', no_args_is_help=True)
-train = typer.Typer(help='Train the two networks: first the codec, then the prior on its codes.', no_args_is_help=True)
+train = typer.Typer(help='Train the two networks: first the codec, then the prior on its codes. And the small one that measures.', no_args_is_help=True)
 app.add_typer(worlds, name='worlds')
 app.add_typer(train, name='train')
 
@@ -125,17 +126,45 @@ def prior(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Ch
     "Train the prior: which codes could follow. Needs a trained codec."
     do_run('train_prior', dict(preset=preset, seed=seed), changes, out, show, as_json)
 
+# %% ../nbs/98_cli.ipynb #9a0b8246
+@train.command()
+def detector(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
+    "Train the small network behind the offline Fréchet distance."
+    do_run('train_detector', dict(preset=preset, seed=seed), changes, out, show, as_json)
+
 # %% ../nbs/98_cli.ipynb #265f0738
 @app.command()
 def synthesize(seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
     "Predict videos with a trained model: mp4 files, a film strip, and the record."
     do_run('synthesize', dict(seed=seed), changes, out, show, as_json)
 
-# %% ../nbs/98_cli.ipynb #d0befc0b
+# %% ../nbs/98_cli.ipynb #92b29c94
+def what_to_evaluate(
+    what: list[str],  # nothing, a model, a folder with real/ and fake/, or two folders
+) -> tuple[str, dict]:  # name of the run's notebook and the parameters that follow
+    "A model is measured on clips, folders against each other; raises RunError for more than two."
+    folders = [Path(name) for name in what]
+    if len(what) == 1 and all((folders[0]/side).is_dir() for side in ('real', 'fake')): folders = [folders[0]/'real', folders[0]/'fake']
+    if len(folders) > 2: raise RunError(f'a model, or a folder of real and one of generated videos are evaluated, found {len(what)} names')
+    if len(folders) < 2: return 'evaluate', dict(model=what[0] if what else None)
+    if absent := [str(folder) for folder in folders if not folder.is_dir()]: raise RunError(f'{absent[0]} is no folder of videos')
+    return 'evaluate_folders', dict(zip(('real', 'fake'), (str(folder.resolve()) for folder in folders)))
+
+# %% ../nbs/98_cli.ipynb #8255e486
 @app.command()
-def evaluate(seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
-    "Measure a trained model on held-out clips, next to simple baselines."
-    do_run('evaluate', dict(seed=seed), changes, out, show, as_json)
+def evaluate(
+    what: Annotated[Optional[list[str]], typer.Argument(help='A model (shipped name, folder, hub id); or a folder that holds real/ and fake/, '
+                                                             'or two folders of videos, real ones first. Default: worlds/pusher.')] = None,
+    data: Annotated[Optional[str], typer.Option(help='What a model is measured on: a world such as worlds/pusher, or a folder of videos.')] = None,
+    protocol: Annotated[Optional[str], typer.Option(help='Of the Fréchet distance: worlds (needs no download), ccvs_bair, ccvs_kinetics, ccvs_drums, '
+                                                         'ipoke, magvit_bair, stylegan_v, cd_fvd.')] = None,
+    seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False,
+) -> None:
+    "Measure a model on held-out clips beside simple baselines, or a folder of generated videos against real ones."
+    run, given = what_to_evaluate(what or [])
+    if data is not None and run == 'evaluate': given['data'] = data if data.startswith('worlds/') else str(Path(data).resolve())
+    elif data is not None: raise RunError('--data is what a model is measured on; two folders are compared with each other')
+    do_run(run, given | dict(protocol=protocol, seed=seed), changes, out, show, as_json)
 
 # %% ../nbs/98_cli.ipynb #b7a7f0a1
 @app.command()

@@ -17,7 +17,7 @@ def line(printed):
     return found
 
 
-@pytest.mark.parametrize('name', ['sampling', 'codec'])
+@pytest.mark.parametrize('name', ['sampling', 'codec', 'fvd'])
 def test_one_json_line(name, capsys):
     threads = torch.get_num_threads()
     assert not bench.main([name, '--json', '--quick'])
@@ -69,3 +69,11 @@ def test_turns_are_taken():
 def test_operations_of_a_convolution():
     conv, x = torch.nn.Conv2d(3, 5, 3, bias=False), torch.randn(2, 3, 10, 8)
     assert bench.count_flops(lambda: conv(x)) == 2 * 2 * 5 * 8 * 6 * 3 * 9
+
+
+def test_i3d_against_the_plain_network(capsys):
+    assert not bench.main(['i3d', '--json', '--quick'])
+    found = line(capsys.readouterr().out)
+    assert found['configuration']['threads'] == 1 and found['summary']['bit_equal_over_batches']
+    assert found['summary']['largest_difference'] < 1e-5        # float32 rounding through 57 layers
+    assert [row['job'] for row in found['rows']] == ['plain', 'ours'] and found['summary']['times_faster'] > 0.5

@@ -301,6 +301,8 @@ def no_progress_debris(root: Path) -> list[str]:
     "No saved widget state and no tracebacks in what readers see."
     wrong = []
     for book in notebooks(root):
+        if '"application/vnd.jupyter.widget-state+json"' in (root / book.path).read_text(encoding='utf-8'):
+            wrong.append(f'{book.path}: saved widget state; take "widgets" out of its metadata')
         for number, cell in enumerate(book.code_cells):
             for output in cell.get('outputs', []):
                 if output.get('output_type') == 'error':

@@ -21,12 +21,12 @@ def test_modules_and_notebooks_are_as_exported_and_cleaned():
     assert not found, '\n'.join([*found, f'To mend: {exported.MEND}'])
 
 
-def book(*cells, first=TITLE, tags=(), outputs=()):
+def book(*cells, first=TITLE, tags=(), outputs=(), about=()):
     "A notebook of one markdown cell and code cells."
     made = [dict(cell_type='markdown', id='a0', metadata={}, source=first)]
     made += [dict(cell_type='code', id=f'b{n}', metadata=dict(tags=list(tags)), execution_count=None, outputs=list(outputs), source=cell)
              for n, cell in enumerate(cells)]
-    return json.dumps(dict(cells=made, metadata={}, nbformat=4, nbformat_minor=5))
+    return json.dumps(dict(cells=made, metadata=dict(about), nbformat=4, nbformat_minor=5))
 
 
 def module(name, text=''):
@@ -75,6 +75,7 @@ BROKEN = [
     (rules.runs_are_blank, {'papermill_runs/run.ipynb': book('steps = 2')}),
     (rules.runs_are_blank, {'papermill_runs/run.ipynb': book('steps = 2', tags=['parameters'], outputs=[PRINTED])}),
     (rules.no_progress_debris, {'nbs/apps/play.ipynb': book('1 / 0', outputs=[dict(output_type='error', ename='ZeroDivisionError')])}),
+    (rules.no_progress_debris, {'nbs/apps/play.ipynb': book(about=dict(widgets={'application/vnd.jupyter.widget-state+json': {}}))}),
     (rules.readme_agrees, {'README.md': 'something else'}),
 ]
 
