@@ -184,7 +184,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     "How fast the parts are on this machine (the same as `python -m ccvs.bench`)."
-    from ccvs.bench import main as run_bench
+    from ccvs.bench.run import main as run_bench
     raise typer.Exit(run_bench([*(what or []), *(['--json'] if as_json else [])]) or 0)
 
 # %% ../nbs/98_cli.ipynb #98c392ae
