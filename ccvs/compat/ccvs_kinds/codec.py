@@ -86,7 +86,7 @@ class _Recalls:
 
     def encode(self, frames: Tensor) -> Encoded:
         number = frames[0, 0, 0, 0].item() - SHEET
-        if number < 0: return self.codec.encode(frames)
+        if not number >= 0: return self.codec.encode(frames)
         return Encoded(None, [level[:, int(number)] for level in self.inter])
 
 def _rolled(codec: FrameCodec, call: Call, frames: int, end: bool = False) -> Tensor:    # (N, frames, 3, H, W)
