@@ -98,12 +98,13 @@ class _Ignored:
 def load_tensors(
     path: Path,                      # written by torch.save
     ignored: tuple[str, ...] = (),   # names of what is not read but may be in the file
-) -> Any:                            # tensors on the CPU in plain containers, mapped from the file where its format allows
+    mapped: bool = False,            # leave the tensors in the file until they are looked at; copy those you keep
+) -> Any:                            # tensors on the CPU in plain containers
     "The content of a weight file; ValueError for one that is cut short or holds anything unexpected."
     try:
         with torch.serialization.safe_globals([(_Ignored, name) for name in ignored]):
-            return torch.load(path, map_location='cpu', weights_only=True, mmap=is_zipfile(path))
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and is_zipfile(path))
+    except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         lines = [line.strip() for line in str(error).splitlines()] or ['']
         reason = next((line for line in lines if 'nsupported' in line), lines[0]).split(' Please use')[0]
         raise ValueError(f'{path.name} is no weight file that can be read safely ({reason[:160]}); copy it again') from None
