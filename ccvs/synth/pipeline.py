@@ -10,6 +10,7 @@ __all__ = ['PRESETS', 'SHIPPED', 'PredictorCfg', 'as_clip', 'as_bytes', 'encode_
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -264,12 +265,14 @@ def shipped_models() -> list[str]:
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #4f92ce62
 def load(
-    name: str | Path,  # shipped name such as 'worlds/pusher', a folder, or a hub id such as 'someone/their-model'
+    name: str | Path,  # shipped name such as 'worlds/pusher', a folder, one of official checkpoints, or a hub id such as 'someone/their-model'
     device: str | torch.device = 'cpu',
 ) -> Predictor:
     "Load a predictor by name. FileNotFoundError says where it was looked for."
     for folder in (SHIPPED/str(name), Path(name)):
-        if folder.is_dir(): return from_pretrained(folder).to(device)
+        if not folder.is_dir(): continue
+        foreign = None if (folder/'config.json').is_file() else import_module('ccvs.compat.official').read_official(folder)
+        return (from_pretrained(folder) if foreign is None else foreign).to(device)
     if str(name).count('/') != 1 or str(name).startswith(('worlds/', '.', '/')):
         raise FileNotFoundError(f'there is no model {str(name)!r}: shipped are {shipped_models() or "none"}; otherwise give a folder or a hub id')
     return from_pretrained(snapshot_download(str(name))).to(device)
