@@ -1786,6 +1786,7 @@ d = { 'settings': { 'branch': 'main',
                                   'ccvs.train.prior.sample_codes': ('60_train/prior.html#sample_codes', 'ccvs/train/prior.py'),
                                   'ccvs.train.prior.start_prior': ('60_train/prior.html#start_prior', 'ccvs/train/prior.py'),
                                   'ccvs.train.prior.train_prior': ('60_train/prior.html#train_prior', 'ccvs/train/prior.py')},
+            'ccvs.train.small': {'ccvs.train.small.shrunk': ('60_train/small.html#shrunk', 'ccvs/train/small.py')},
             'ccvs.train.source': { 'ccvs.train.source.open_clips': ('60_train/source.html#open_clips', 'ccvs/train/source.py'),
                                    'ccvs.train.source.render_many': ('60_train/source.html#render_many', 'ccvs/train/source.py'),
                                    'ccvs.train.source.world_frames': ('60_train/source.html#world_frames', 'ccvs/train/source.py')}}}

@@ -19,7 +19,7 @@ from .ccvs_checkpoints import read_codec, read_pose, read_sound, read_transforme
 from .ccvs_options import read_options
 from ..core.networks import save_net
 from ..prior.choice import ChoiceCfg
-from ..synth.pipeline import Predictor, PredictorCfg, save_codec
+from ..synth.pipeline import PRESETS, Predictor, PredictorCfg, save_codec
 from ..synth.results import IMAGENET
 from ..synth.sampling import SamplingCfg
 
@@ -38,14 +38,8 @@ def fold_range(
     last.weight /= factor.view(3, 1, 1, 1)
     return codec
 
-# %% ../../nbs/90_compat/98_official.ipynb #a038feb9
-SYNTHESIS = {
-    # dataset: memory of the decoder, frames never forgotten, given frames, frames per second; states are drawn from the 10 likeliest
-    'bairhd':      PredictorCfg(SamplingCfg(control=ChoiceCfg(top_k=10)), given=1, fps=4.),
-    'ucf101':      PredictorCfg(given=1, fps=4.),
-    'kinetics600': PredictorCfg(memory=8, offsets=tuple(range(1, 9)), given=5, fps=10.),
-    'drums':       PredictorCfg(keep_first=8, given=15, fps=30.),
-}
+# %% ../../nbs/90_compat/98_official.ipynb #bcac7ed3
+SYNTHESIS = dict(bairhd='bair_state', ucf101='ucf', kinetics600='kinetics', drums='drums_sound', drum='drums_sound')   # both names of drums exist, spec B18
 
 # %% ../../nbs/90_compat/98_official.ipynb #54673354
 def synthesis_cfg(
@@ -53,7 +47,7 @@ def synthesis_cfg(
 ) -> PredictorCfg:
     "How the published scripts sampled from this run; for other data sets what its own options say."
     tokens = options['x_z_shape'][0] * options['x_z_shape'][1]
-    cfg = SYNTHESIS.get('drums' if options['dataset'] == 'drum' else options['dataset'])    # both names exist, spec B18
+    cfg = PRESETS[SYNTHESIS[options['dataset']]] if options['dataset'] in SYNTHESIS else None
     if cfg is None:
         control = ChoiceCfg(options['x_temperature_state'], options['x_top_k_state'])
         cfg = PredictorCfg(SamplingCfg(options['x_temperature'], options['x_top_k'], control=control), options['q_skip_memory'],
