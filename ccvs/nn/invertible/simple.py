@@ -25,7 +25,7 @@ class ActNorm(nn.Module):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        scaled = (self.log_scale.exp() * x).transpose(0, 1).flatten(1)   # (C, B H W)
+        scaled = self(x)[0].transpose(0, 1).flatten(1)   # (C, B H W)
         spread = scaled.std(1) + 1e-6
         self.log_scale.copy_(-spread.log()[:, None, None])
         self.bias.copy_((-scaled.mean(1) / spread)[:, None, None])
