@@ -22,12 +22,13 @@ class SpadeDecoder(nn.Module):
         latent_width: int,        # channels of the state
         widths: Sequence[int],    # channels after `in_block` and after each doubling
         spectral: bool = True,    # spectral norm in the blocks
+        spade_width: int = 128,   # channels between the start frame and its maps
         image_channels: int = 3,  # 3 for colour
     ):
         super().__init__()
         pairs = list(zip(widths, widths[1:]))
         self.blocks = nn.ModuleList(up_block(a, b, normalise=False, spectral=spectral) for a, b in pairs)
-        self.spade_blocks = nn.ModuleList(Spade(width, image_channels=image_channels) for width in widths[1:])
+        self.spade_blocks = nn.ModuleList(Spade(width, spade_width, image_channels) for width in widths[1:])
         self.in_block = res_block(latent_width, widths[0], spectral=spectral)
         self.out_conv = plain_block(widths[-1], image_channels, act=nn.Tanh(), spectral=False)
 
