@@ -120,10 +120,10 @@ PRESETS = {
     'worlds64':     VideoCodecCfg(64, 15, 16, (16, 32, 48, 64), (64, 48, 32, 16), grid=8, gru_layers=2, spade_width=32),
     'plants_64':    VideoCodecCfg(latent_width=32),
     'iper_64':      VideoCodecCfg(latent_width=32),
-    'human36m_64':  VideoCodecCfg(latent_width=64),
+    'h36m_64':  VideoCodecCfg(latent_width=64),
     'taichi_64':    VideoCodecCfg(latent_width=32),
     'plants_128':   VideoCodecCfg(latent_width=64, **_128),
     'iper_128':     VideoCodecCfg(latent_width=32, **_128),
-    'human36m_128': VideoCodecCfg(latent_width=64, **_128),
+    'h36m_128': VideoCodecCfg(latent_width=64, **_128),
     'taichi_128':   VideoCodecCfg(latent_width=32, **_128),
 }
