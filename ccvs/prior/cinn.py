@@ -124,13 +124,13 @@ def fit_to_batch(
         noise = [leaves, *noise]
     return torch.cat([x, *noise], 1)
 
-# %% ../../nbs/40_prior/44_cinn.ipynb #0cceec36
+# %% ../../nbs/40_prior/44_cinn.ipynb #f29a34f8
 PRESETS = {
     #                  latent        condition       couplings    splits     steps per level
-    'tiny':     CinnCfg(width=8,  cond_width=32,  hidden=16,   factor=4,  steps=(1, 1)),
+    'tiny':     CinnCfg(width=8,  cond_width=64,  hidden=16,   factor=4,  steps=(1, 1)),
     'worlds64': CinnCfg(width=16, cond_width=64,  hidden=128,  factor=8,  steps=(2, 2, 1, 1)),
-    'human36m_128': CinnCfg(width=64, cond_width=128, hidden=2048, factor=16),
-    'human36m_64':  CinnCfg(width=64, cond_width=128, hidden=2048, factor=16),
+    'h36m_128': CinnCfg(width=64, cond_width=128, hidden=2048, factor=16),
+    'h36m_64':  CinnCfg(width=64, cond_width=128, hidden=2048, factor=16),
     'iper_128': CinnCfg(width=32, cond_width=128, hidden=2048, factor=16),
     'iper_64':  CinnCfg(width=32, cond_width=128, hidden=2048, factor=16),
     'plants_128': CinnCfg(width=64, cond_width=128, hidden=2048, factor=16),
