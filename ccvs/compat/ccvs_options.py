@@ -72,32 +72,34 @@ def resolved(options: dict[str, Any]) -> dict[str, Any]:
         x_state_num=first('x_state_num', 's_state_num') or 0, x_state_size=first('x_state_size', 's_state_size') or 0,
         s_z_shape=first('s_z_shape', 'q_z_shape'), s_z_size=first('s_z_size', 'q_z_size'))
 
-# %% ../../nbs/90_compat/91_ccvs_options.ipynb #418e0d83
+# %% ../../nbs/90_compat/91_ccvs_options.ipynb #d98f97c7
 DEAD = {
-    # option                         the only value that is built, where the spec speaks of it
-    'q_enc_model':                    ('skipgan', '3'),   'q_dec_model':              ('skipgan', '3'),
-    'q_use_deformed_conv':            (False, '2.8'),     'q_use_masked_flow':        (False, '2.8'),
-    'q_use_tradeoff':                 (False, '2.8'),     'q_no_corr':                (False, '2.8'),
-    'q_no_proj':                      (False, '2.8'),     'q_skip_rgb':               (False, '2.8'),
-    'q_skip_tanh':                    (False, '2.8'),     'q_normalize_out':          (False, '3.1'),
-    'q_use_layout':                   (False, '12'),      'q_is_continuous':          (False, '12'),
-    'q_z_mult':                       (1, '4'),           'q_skip_mode':              ('enc', '10.2'),
-    'q_use_df':                       (False, '5.3'),     'q_use_aug':                (False, '5.8'),
-    'q_n_consecutive_dis':            (1, '5.1'),         'q_downsample_dis_num':     (0, '5.1'),
-    'q_downsample_vdis_num':          (0, '5.2'),         'q_use_unc_gen':            (False, '6.3'),
-    'q_use_backwarp_consistency_img': (False, '6.2'),     'q_use_inter_rec_loss_img': (False, '6.2'),
-    'x_is_continuous':                (False, '7.11'),    'x_resid_noise':            (False, '3.8'),
-    'x_state_front':                  (False, '7.3'),     'x_deblurring':             (False, '7.3'),
-    'x_beam_size':                    (None, '7.8'),      'x_emb_mode':               ('temporal', '7.2'),
-    'layout':                         (False, '7.3'),     'down_size':                (None, '10.1'),
-    'gen_from_img':                   (False, '10.1'),    'custom_state':             (False, '7.6'),
+    # what it changes: option -> the only value that is built, where the spec speaks of it
+    'codec': dict(
+        q_enc_model=('skipgan', '3'),        q_dec_model=('skipgan', '3'),     q_use_deformed_conv=(False, '2.8'),
+        q_use_masked_flow=(False, '2.8'),    q_use_tradeoff=(False, '2.8'),    q_no_corr=(False, '2.8'),
+        q_no_proj=(False, '2.8'),            q_skip_rgb=(False, '2.8'),        q_skip_tanh=(False, '2.8'),
+        q_normalize_out=(False, '3.1'),      q_use_layout=(False, '12'),       q_is_continuous=(False, '12'),
+        q_z_mult=(1, '4'),                   q_skip_mode=('enc', '10.2')),
+    'critics': dict(
+        q_n_consecutive_dis=(1, '5.1'),      q_downsample_dis_num=(0, '5.1'),  q_downsample_vdis_num=(0, '5.2'),
+        q_stddev_group=(4, '5.1')),
+    'losses': dict(
+        q_gan_loss=('logistic', '5.4'),      q_use_df=(False, '5.3'),          q_use_aug=(False, '5.8'),
+        q_use_unc_gen=(False, '6.3'),        q_p2p_context=(False, '6.3'),     q_inter_drop_p=(0, '3.2'),
+        q_use_backwarp_consistency_img=(False, '6.2'),                         q_use_inter_rec_loss_img=(False, '6.2')),
+    'transformer': dict(
+        x_emb_mode=('temporal', '7.2'),      x_is_continuous=(False, '7.11'),  x_resid_noise=(False, '3.8'),
+        x_state_front=(False, '7.3'),        x_deblurring=(False, '7.3'),      layout=(False, '7.3')),
+    'synthesis': dict(
+        x_beam_size=(None, '7.8'),           down_size=(None, '10.1'),         gen_from_img=(False, '10.1')),
 }
 
 # %% ../../nbs/90_compat/91_ccvs_options.ipynb #f068d0f1
-def refuse_dead(options: dict[str, Any], *groups: str) -> None:
-    "ValueError if an option of these groups (name prefixes such as 'q_'; '' for all) asks for what no published run used."
-    for name, (living, section) in DEAD.items():
-        if name.startswith(groups or ('',)) and options.get(name, living) != living:
+def refuse_dead(options: dict[str, Any], *parts: str) -> None:
+    "ValueError if an option asks for what no published run used; `parts` are the keys of `DEAD` that matter here."
+    for name, (living, section) in (item for part in parts for item in DEAD[part].items()):
+        if options.get(name, living) != living:
             raise ValueError(f'{name} = {options[name]!r} was used by no published run and is not built (CCVS spec {section}): '
                              f'only {living!r} is')
 
@@ -110,7 +112,7 @@ def codec_cfg(
     options: dict[str, Any],  # of a frame autoencoder
 ) -> FrameCodecCfg:
     "Sizes of the frame codec (CCVS spec 3); the decoder follows q_necf too, whatever q_ndcf says."
-    refuse_dead(options, 'q_')
+    refuse_dead(options, 'codec')
     return FrameCodecCfg(frame_size(options), tuple(options['q_necf'] * m for m in options['q_necf_mult']), options['q_z_size'],
                          options['q_z_num'], options['q_inter_p'], memory=bool(options['q_use_inter']))
 
@@ -118,7 +120,7 @@ def critic_cfg(
     options: dict[str, Any],  # of a frame autoencoder
 ) -> CriticCfg:
     "Sizes of its two critics (CCVS spec 5.1)."
-    refuse_dead(options, 'q_')
+    refuse_dead(options, 'critics')
     return CriticCfg(frame_size(options), tuple(options['q_ndcf'] * m for m in options['q_ndcf_mult']), options['vid_len'])
 
 # %% ../../nbs/90_compat/91_ccvs_options.ipynb #3789f6e1
@@ -127,7 +129,7 @@ def transformer_cfg(
     labels: int = 0,          # classes; they are not always listed in the options
 ) -> TransformerCfg:
     "Sizes of the code transformer (CCVS spec 7)."
-    refuse_dead(options, 'x_')
+    refuse_dead(options, 'transformer')
     classes = (labels or len(options.get('categories') or [])) if options['x_cat'] else 0
     return TransformerCfg(options['x_z_num'], options['x_n_layer'], options['x_n_head'], options['x_n_embd'], tuple(options['x_z_shape']),
                           options['x_num_blocks'], options['x_z_len'], bool(options['x_use_start_token']),
