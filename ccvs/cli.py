@@ -180,11 +180,11 @@ def demo(
 # %% ../nbs/98_cli.ipynb #0afe6b49
 @app.command()
 def bench(
-    what: Annotated[Optional[list[str]], typer.Argument(help='worlds, sampling, codec; all of them if nothing is named.')] = None,
+    what: Annotated[Optional[list[str]], typer.Argument(help='worlds, sampling, codec, i3d, fvd; all of them if nothing is named.')] = None,
     as_json: AsJson = False,
 ) -> None:
     "How fast the parts are on this machine (the same as `python -m ccvs.bench`)."
-    from ccvs.bench import main as run_bench
+    from ccvs.bench.run import main as run_bench
     raise typer.Exit(run_bench([*(what or []), *(['--json'] if as_json else [])]) or 0)
 
 # %% ../nbs/98_cli.ipynb #98c392ae

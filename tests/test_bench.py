@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from ccvs import bench
+from ccvs.bench import clock, run as bench, sampling
+from ccvs.prior.transformer import build_transformer
 
 
 def line(printed):
@@ -48,27 +49,27 @@ def test_words_it_does_not_know(capsys):
 
 def test_the_floats_of_a_step_are_those_of_the_network():
     "Everything but embeddings, norms and biases is read for each token."
-    cfg = bench.MODELS['demo']
-    net = bench.build_transformer(cfg)
+    cfg = sampling.MODELS['demo']
+    net = build_transformer(cfg)
     matrices = sum(p.numel() for name, p in net.named_parameters() if p.ndim == 2 and 'emb' not in name)
-    assert bench.step_floats(cfg, 16, 0) == matrices
-    assert bench.step_floats(cfg, 2, 10) - matrices == 2 * 10 * cfg.layers * 2 * cfg.width      # keys and values
+    assert sampling.step_floats(cfg, 16, 0) == matrices
+    assert sampling.step_floats(cfg, 2, 10) - matrices == 2 * 10 * cfg.layers * 2 * cfg.width      # keys and values
 
 
 def test_simpson_is_exact_for_cubics():
     def f(n): return n ** 3 - 2 * n + 5
-    assert bench.simpson(f(0), f(2), f(4)) == pytest.approx((4 ** 4 / 4 - 4 ** 2 + 20) / 4, rel=1e-12)    # float64
+    assert sampling.simpson(f(0), f(2), f(4)) == pytest.approx((4 ** 4 / 4 - 4 ** 2 + 20) / 4, rel=1e-12)    # float64
 
 
 def test_turns_are_taken():
     order = []
-    seconds = bench.in_turns(dict(a=lambda: order.append('a'), b=lambda: order.append('b')), 3)
+    seconds = clock.in_turns(dict(a=lambda: order.append('a'), b=lambda: order.append('b')), 3)
     assert order == ['a', 'b'] * 4 and [len(times) for times in seconds.values()] == [3, 3]      # the first of each is a warm-up
 
 
 def test_operations_of_a_convolution():
     conv, x = torch.nn.Conv2d(3, 5, 3, bias=False), torch.randn(2, 3, 10, 8)
-    assert bench.count_flops(lambda: conv(x)) == 2 * 2 * 5 * 8 * 6 * 3 * 9
+    assert clock.count_flops(lambda: conv(x)) == 2 * 2 * 5 * 8 * 6 * 3 * 9
 
 
 def test_i3d_against_the_plain_network(capsys):

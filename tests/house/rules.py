@@ -118,13 +118,14 @@ def numbering(root: Path) -> list[str]:
 
 
 def module_names(root: Path) -> list[str]:
-    "`default_exp` is the path with the numbers stripped; NN_init is the room's __init__."
+    "`default_exp` is the path with the numbers stripped; NN_init is the room's __init__, NN_main its __main__."
     wrong = []
     for book in notebooks(root):
         if not book.exported:
             wrong += [f'{book.path}: exports {book.module}, but only numbered notebooks export'] if book.module else []
             continue
         parts = [re.sub(r'^\d+_', '', part) for part in book.path.with_suffix('').parts[1:]]
+        if parts[-1] == 'main': parts[-1] = '__main__'
         name = '.'.join(['ccvs', *(parts[:-1] if parts[-1] == 'init' else parts)])
         wrong += [f'{book.path}: exports {book.module}, should be {name}'] if book.module != name else []
     return wrong

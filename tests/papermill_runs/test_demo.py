@@ -70,13 +70,19 @@ def test_synthesize_writes_paired_folders(model, tmp_path):
 
 
 def test_evaluate_goes_on_where_it_was(model, tmp_path):
-    whole = run('evaluate', tmp_path/'whole', model=model, clips=4, shown=1)
+    whole = run('evaluate', tmp_path/'whole', model=model, clips=4, shown=1, protocol='none')
     done = sorted((tmp_path/'whole'/'batches').iterdir())
     assert len(done) == 2
     part = tmp_path/'part'/'batches'
     part.mkdir(parents=True)
     (part/done[0].name).write_bytes(done[0].read_bytes())
-    resumed = run('evaluate', tmp_path/'part', model=model, clips=4, shown=1)
+    resumed = run('evaluate', tmp_path/'part', model=model, clips=4, shown=1, protocol='none')
     assert {path.name for path in part.iterdir()} == {path.name for path in done}
     for record in (whole, resumed): del record['numbers']['seconds']
     assert resumed['numbers'] == whole['numbers']
+
+
+def test_evaluate_refuses_a_protocol_for_longer_clips_at_once(model, tmp_path):
+    with pytest.raises(RunError, match='compares clips of 16 frames, and 2 given and 3 new ones make 5; set protocol=none'):
+        run('evaluate', tmp_path/'out', model=model, clips=4)
+    assert not (tmp_path/'out'/'batches').exists()

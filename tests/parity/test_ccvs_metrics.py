@@ -52,7 +52,7 @@ def test_upscaled_frames():
     tensors = recorded().tensors
     found = upscaled(tensors['input/x'])
     assert list(found.shape) == tensors['output/upscale/shape'].tolist()
-    assert torch.equal(found[..., ::20, ::20], tensors['output/upscale/sample'])  # float32, the same call
+    torch.testing.assert_close(found[..., ::20, ::20], tensors['output/upscale/sample'], atol=1e-6, rtol=0)  # float32: processors round the four products differently
 
 
 @cache
