@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'worlds', 'train', 'AsJson', 'Out', 'Preset', 'Seed', 'Changes', 'Show', 'doctor', 'render', 'prepare',
            'show_form', 'do_run', 'codec', 'prior', 'detector', 'synthesize', 'what_to_evaluate', 'evaluate', 'demo',
-           'bench', 'main']
+           'bench', 'convert', 'parity', 'main']
 
 # %% ../nbs/98_cli.ipynb #b5682713
 import json
@@ -186,6 +186,37 @@ def bench(
     "How fast the parts are on this machine (the same as `python -m ccvs.bench`)."
     from ccvs.bench.run import main as run_bench
     raise typer.Exit(run_bench([*(what or []), *(['--json'] if as_json else [])]) or 0)
+
+# %% ../nbs/98_cli.ipynb #b3d1e07c
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help='An official checkpoint: one training run, or the folder that holds several.')],
+    target: Annotated[Path, typer.Argument(help='The model goes here; made if absent. Load it with ccvs.synth.load.')],
+    which: Annotated[str, typer.Option(help='latest, best, or an iteration.')] = 'latest',
+    raw: Annotated[bool, typer.Option('--raw', help='The plain weights of the codec instead of the averaged ones.')] = False,
+    half: Annotated[bool, typer.Option('--half', help='Store the weights in 16 bits.')] = False,
+    as_json: AsJson = False,
+) -> None:
+    "Write an official checkpoint in our format. Every tensor must have its place, and nothing in the files is run."
+    from ccvs.compat.ccvs_checkpoints import convert as write
+    folder = write(source, target, int(which) if which.isdecimal() else which, False if raw else None, half)
+    print(json.dumps(dict(source=str(source), target=str(folder), files=sorted(path.name for path in folder.iterdir()))) if as_json
+          else f'{source} is now in our format, in {folder}')
+
+# %% ../nbs/98_cli.ipynb #d94f5b26
+@app.command()
+def parity(
+    folder: Annotated[Path, typer.Argument(help='Recorded cases: <case>.json with <case>.safetensors beside it.')],
+    as_json: AsJson = False,
+) -> None:
+    "Repeat every recorded call of the official networks with ours. Status 1 if a case is off, unreadable, or asks for something unknown."
+    from ccvs.compat.parity import as_record, judge_all, line, total
+    verdicts = []
+    for verdict in judge_all(folder):
+        verdicts.append(verdict)
+        if not as_json: print(line(verdict), flush=True)
+    print(json.dumps(as_record(verdicts)) if as_json else total(verdicts))
+    raise typer.Exit(0 if all(verdict.passed for verdict in verdicts) else 1)
 
 # %% ../nbs/98_cli.ipynb #98c392ae
 def main() -> None:
