@@ -20,6 +20,7 @@ class PokeEncoderCfg:
     size: int = 64             # side of the maps, pixels
     grid: int = 8              # side of the code
     width: int = 64            # D, channels of the code, a multiple of 16
+    poke_channels: int = 2     # 3 when pokes are marked: the third channel is 1 inside windows
     sees_image: bool = True    # the start frame is read too
     reads_motion: bool = False # the dense motion is read instead of the poke
     variational: bool = False  # the code is drawn from a Gaussian
@@ -27,7 +28,7 @@ class PokeEncoderCfg:
     @property
     def width_in(self) -> int:
         "Channels of the input."
-        return 5 if self.sees_image else 2
+        return (2 if self.reads_motion else self.poke_channels) + 3 * self.sees_image
 
 # %% ../../nbs/30_codec/36_poke.ipynb #2ed3aabd
 class PokeEncoder(nn.Module):

@@ -1,0 +1,20 @@
+"""The invertible network, drawn pokes, the second stage and the cVAE give the recorded numbers of the official ones."""
+import pytest
+
+from ccvs.compat.cases import find_cases, read_case, repeat
+from ccvs.compat.poke_flow_kinds import KINDS
+
+from .cases import FOLDER
+
+CASES = {case.name: case for path in find_cases(FOLDER / 'ipoke') if (case := read_case(path)).record['kind'] in KINDS}
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_recorded(name):
+    case = CASES[name]
+    agreement = repeat(case, case.calls[0], KINDS)
+    assert agreement.passed, agreement.reason
+
+
+def test_every_kind_has_a_case():
+    assert {case.record['kind'] for case in CASES.values()} == set(KINDS)
