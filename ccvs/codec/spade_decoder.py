@@ -26,7 +26,7 @@ class SpadeDecoder(nn.Module):
         image_channels: int = 3,  # 3 for colour
     ):
         super().__init__()
-        pairs = list(zip(widths, widths[1:]))
+        self.spectral, pairs = spectral, list(zip(widths, widths[1:]))
         self.blocks = nn.ModuleList(up_block(a, b, normalise=False, spectral=spectral) for a, b in pairs)
         self.spade_blocks = nn.ModuleList(Spade(width, spade_width, image_channels) for width in widths[1:])
         self.in_block = res_block(latent_width, widths[0], spectral=spectral)

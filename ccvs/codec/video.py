@@ -37,9 +37,9 @@ def draw_frames(
     states: Tensor,  # (B, T, Z, h, w)
     start: Tensor,   # (B, 3, H, W) in [-1, 1]
 ) -> Tensor:         # (B, T, 3, H, W) in (-1, 1)
-    "Decode all states of B clips; in training mode one pass, and so one power iteration, per frame (iPOKE spec 2.4)."
+    "Decode all states of B clips, in one pass; but one per frame where each takes a power iteration (iPOKE spec 2.4)."
     maps = decoder.modulations(start, tuple(states.shape[-2:]))
-    if decoder.training: return torch.stack([decoder(states[:, t], maps) for t in range(states.shape[1])], 1)
+    if decoder.training and decoder.spectral: return torch.stack([decoder(states[:, t], maps) for t in range(states.shape[1])], 1)
     return decoder(states.flatten(0, 1), maps).unflatten(0, states.shape[:2])
 
 # %% ../../nbs/30_codec/34_video.ipynb #db7f979a
@@ -117,7 +117,7 @@ _128 = dict(size=128, encoder_widths=(64, 128, 256, 256, 256), decoder_widths=(2
 # %% ../../nbs/30_codec/34_video.ipynb #c7424847
 PRESETS = {
     'tiny':         VideoCodecCfg(32, 4,  8,  (16, 16, 16, 16), (16, 16, 16, 8),  grid=4, gru_layers=2, spade_width=16),
-    'worlds64':     VideoCodecCfg(64, 15, 16, (16, 32, 48, 64), (64, 48, 32, 16), grid=8, gru_layers=2, spade_width=32),
+    'worlds64':     VideoCodecCfg(64, 15, 16, (16, 32, 48, 64), (64, 48, 32, 16), grid=8, gru_layers=2, spade_width=32, spectral=False),
     'plants_64':    VideoCodecCfg(latent_width=32),
     'iper_64':      VideoCodecCfg(latent_width=32),
     'h36m_64':  VideoCodecCfg(latent_width=64),

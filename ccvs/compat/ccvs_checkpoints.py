@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'FIXUPS', 'IMAGENET', 'SYNTHESIS', 'CARD', 'FixUp', 'fit_weights', 'network_file', 'load_tensors',
-           'read_state', 'read_codec', 'read_transformer', 'fold_range', 'synthesis_cfg', 'is_official',
-           'transformer_run', 'codec_of', 'read_predictor', 'convert']
+           'read_state', 'read_codec', 'read_transformer', 'read_pose', 'read_sound', 'fold_range', 'synthesis_cfg',
+           'is_official', 'transformer_run', 'codec_of', 'read_predictor', 'convert']
 
-# %% ../../nbs/90_compat/92_ccvs_checkpoints.ipynb #807b6d6e
+# %% ../../nbs/90_compat/92_ccvs_checkpoints.ipynb #2fac75f9
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from ..codec.frame import FrameCodec, build_frame_codec
-from .ccvs_options import codec_cfg, read_options, transformer_cfg
+from ..codec.sound import SoundCodec, build_sound_codec
+from .ccvs_options import codec_cfg, pose_cfg, read_options, sound_cfg, transformer_cfg
 from ..nn.layers import fir_kernel
+from ..prior.pose import Pose, build_pose
 from ..prior.transformer import Transformer, build_transformer
 from ..synth.pipeline import Predictor, PredictorCfg, save_codec
 from ..synth.sampling import SamplingCfg
@@ -32,6 +34,11 @@ PARTS = {
     'qvid_q':              'codec.quantizer',
     'qvid_g':              'codec.decoder',
     'transformer_t':       'transformer',
+    'state_s':             'pose.estimator',
+    'state_q':             'pose.quantizer',
+    'stft_e':              'sound.encoder',
+    'stft_q':              'sound.quantizer',
+    'stft_d':              'sound.decoder',
 }
 
 # %% ../../nbs/90_compat/92_ccvs_checkpoints.ipynb #63b8c04c
@@ -91,12 +98,13 @@ class _Ignored:
 def load_tensors(
     path: Path,                      # written by torch.save
     ignored: tuple[str, ...] = (),   # names of what is not read but may be in the file
-) -> Any:                            # tensors on the CPU in plain containers, mapped from the file where its format allows
+    mapped: bool = False,            # leave the tensors in the file until they are looked at; copy those you keep
+) -> Any:                            # tensors on the CPU in plain containers
     "The content of a weight file; ValueError for one that is cut short or holds anything unexpected."
     try:
         with torch.serialization.safe_globals([(_Ignored, name) for name in ignored]):
-            return torch.load(path, map_location='cpu', weights_only=True, mmap=is_zipfile(path))
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and is_zipfile(path))
+    except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         lines = [line.strip() for line in str(error).splitlines()] or ['']
         reason = next((line for line in lines if 'nsupported' in line), lines[0]).split(' Please use')[0]
         raise ValueError(f'{path.name} is no weight file that can be read safely ({reason[:160]}); copy it again') from None
@@ -137,6 +145,31 @@ def read_transformer(
     net = build_transformer(transformer_cfg(read_options(folder), labels=len(theirs.get('lbl_emb.weight', []))))
     fit_weights(net, theirs, path.name)
     return net.eval().requires_grad_(False)
+
+# %% ../../nbs/90_compat/92_ccvs_checkpoints.ipynb #4334d0dd
+def _filled(folder: Path, which: str | int | None, net: nn.Module, parts: dict[str, nn.Module]) -> nn.Module:
+    "A network with its parts read, label by label; None for `which` means the best, or the latest where there is no best."
+    if which is None: which = 'best' if any(folder.glob(f'{next(iter(parts))}_best_net_*.pth')) else 'latest'
+    for label, part in parts.items():
+        path = network_file(folder, label, which)
+        fit_weights(part, read_state(path), path.name)
+    return net.eval().requires_grad_(False)
+
+def read_pose(
+    folder: str | Path,                  # run of a state estimator
+    which: str | int | None = None,      # 'latest', 'best' or an iteration; None: the best, as the published scripts
+) -> Pose:
+    "The pose estimator of an official run."
+    pose = build_pose(pose_cfg(read_options(folder)))
+    return _filled(Path(folder), which, pose, dict(state_s=pose.estimator, state_q=pose.quantizer))
+
+def read_sound(
+    folder: str | Path,                  # run of an STFT autoencoder
+    which: str | int | None = None,      # 'latest', 'best' or an iteration; None: the best, as the published scripts
+) -> SoundCodec:
+    "The sound codec of an official run."
+    sound = build_sound_codec(sound_cfg(read_options(folder)))
+    return _filled(Path(folder), which, sound, dict(stft_e=sound.encoder, stft_q=sound.quantizer, stft_d=sound.decoder))
 
 # %% ../../nbs/90_compat/92_ccvs_checkpoints.ipynb #dcc14a2a
 IMAGENET = dict(mean=(.485, .456, .406), std=(.229, .224, .225))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEAD', 'parse_options', 'unpickle_options', 'read_options', 'resolved', 'refuse_dead', 'frame_size', 'codec_cfg',
-           'critic_cfg', 'transformer_cfg']
+           'critic_cfg', 'transformer_cfg', 'pose_cfg', 'sound_cfg']
 
 # %% ../../nbs/90_compat/91_ccvs_options.ipynb #973d7ee4
 import pickle
@@ -14,7 +14,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..codec.frame import FrameCodecCfg
+from ..codec.sound import SoundCodecCfg
+from ..data.sound import SliceCfg
 from ..nn.critics import CriticCfg
+from ..prior.pose import PoseCfg
 from ..prior.transformer import TransformerCfg
 
 # %% ../../nbs/90_compat/91_ccvs_options.ipynb #9860fb30
@@ -91,6 +94,7 @@ DEAD = {
     'transformer': dict(
         x_emb_mode=('temporal', '7.2'),      x_is_continuous=(False, '7.11'),  x_resid_noise=(False, '3.8'),
         x_state_front=(False, '7.3'),        x_deblurring=(False, '7.3'),      layout=(False, '7.3')),
+    'pose': dict(s_quantize_only=(False, '7.4')),
     'synthesis': dict(
         x_beam_size=(None, '7.8'),           down_size=(None, '10.1'),         gen_from_img=(False, '10.1')),
 }
@@ -134,3 +138,18 @@ def transformer_cfg(
     return TransformerCfg(options['x_z_num'], options['x_n_layer'], options['x_n_head'], options['x_n_embd'], tuple(options['x_z_shape']),
                           options['x_num_blocks'], options['x_z_len'], bool(options['x_use_start_token']),
                           options['x_state_num'], options['x_state_size'], classes)
+
+# %% ../../nbs/90_compat/91_ccvs_options.ipynb #7dba9f70
+def pose_cfg(
+    options: dict[str, Any],  # of a state estimator
+) -> PoseCfg:
+    "Sizes of the pose estimator and its scalar codebook (CCVS spec 8.1)."
+    refuse_dead(options, 'pose')
+    return PoseCfg(tuple(options['s_z_shape']), options['s_z_size'], options['s_state_hsize'], options['s_state_num'], options['s_state_size'])
+
+def sound_cfg(
+    options: dict[str, Any],  # of an STFT autoencoder
+) -> SoundCodecCfg:
+    "Sizes of the sound codec (CCVS spec 8.2). How its spectrograms were made is not known: `window` is ours."
+    rows, columns = (8 * side for side in options['a_stft_shape'])
+    return SoundCodecCfg(SliceCfg(window=8 * rows, rows=rows, columns=columns), options['a_stft_hsize'], options['a_stft_size'], options['a_stft_num'])

@@ -15,7 +15,7 @@ import torch
 
 from . import poke_score_kinds
 from .cases import Agreement, Kind, find_cases, read_case, repeat
-from .ccvs_kinds import checkpoints, codec, functions, layers, losses, prior
+from .ccvs_kinds import checkpoints, codec, functions, generation, layers, losses, pose_sound, prior
 
 # %% ../../nbs/90_compat/99_parity.ipynb #dc2dda4a
 def merged(*tables: dict[str, Kind]) -> dict[str, Kind]:
@@ -26,7 +26,8 @@ def merged(*tables: dict[str, Kind]) -> dict[str, Kind]:
         kinds |= table
     return kinds
 
-KINDS = merged(functions.KINDS, layers.KINDS, codec.KINDS, losses.KINDS, prior.KINDS, checkpoints.KINDS, poke_score_kinds.KINDS)
+KINDS = merged(functions.KINDS, layers.KINDS, codec.KINDS, losses.KINDS, prior.KINDS, pose_sound.KINDS, generation.KINDS, checkpoints.KINDS,
+               poke_score_kinds.KINDS)
 
 # %% ../../nbs/90_compat/99_parity.ipynb #95e96f92
 class Verdict(NamedTuple):

@@ -78,13 +78,13 @@ IGNORED = ('pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint', 'nump
 
 def read_lightning(
     path: str | Path,          # a .ckpt
-) -> dict[str, Tensor]:        # official key -> tensor, on the CPU, mapped from the file
+) -> dict[str, Tensor]:        # official key -> tensor, on the CPU
     "The weights of a Lightning checkpoint; ValueError for a file that is broken or something else."
     path = Path(path)
-    whole = load_tensors(path, IGNORED)
+    whole = load_tensors(path, IGNORED, mapped=True)
     if not isinstance(whole, dict) or not isinstance(whole.get('state_dict'), dict):
         raise ValueError(f'{path.name} has no state_dict; give a file that the official iPOKE code wrote')
-    return {key: value for key, value in whole['state_dict'].items() if isinstance(value, Tensor)}
+    return {key: value.clone() for key, value in whole['state_dict'].items() if isinstance(value, Tensor)}
 
 # %% ../../nbs/90_compat/93_poke_runs.ipynb #8fe26da9
 class PokeRun(NamedTuple):

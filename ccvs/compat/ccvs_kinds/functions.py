@@ -22,7 +22,7 @@ from ...nn.elastic import blur_taps, invert_motion, outside_to_zero, zoom_motion
 from ...nn.layers import Blur
 from ...nn.losses import PerceptualLoss, critic_loss, generator_loss, vgg_trunk
 from ...nn.warp import pixel_centres, warp
-from ...synth.sampling import SamplingCfg, choose, next_token_probs
+from ...prior.choice import ChoiceCfg, choose, next_token_probs
 
 # %% ../../../nbs/90_compat/94_ccvs_kinds/940_functions.ipynb #a695d94f
 def _resampled(x: Tensor, kernel: Tensor, up: tuple[int, int], down: tuple[int, int], pad: tuple[int, int]) -> Tensor:
@@ -131,7 +131,7 @@ def metric_frechet(case: Case, call: Call) -> dict[str, Tensor]:
 # %% ../../../nbs/90_compat/94_ccvs_kinds/940_functions.ipynb #5f95d173
 def token_filter(case: Case, call: Call) -> dict[str, Tensor]:
     "Temperature and top-k on the last position; the likeliest tokens, and the only one that is left when k is 1."
-    logits, cfg = call.inputs['logits'][:, -1], SamplingCfg(call.args['temperature'], call.args['top_k'])
+    logits, cfg = call.inputs['logits'][:, -1], ChoiceCfg(call.args['temperature'], call.args['top_k'])
     probs = next_token_probs(logits, cfg.temperature, cfg.top_k)
     only = cfg.top_k == 1 and 'greedy_log_p' not in call.outputs       # drawn, with a single choice
     greedy = choose(logits, torch.full((len(logits),), .9, dtype=torch.double), cfg) if only else probs.argmax(-1)
