@@ -2,10 +2,11 @@
 import pytest
 
 from ccvs.compat.cases import find_cases, read_case, repeat
-from ccvs.compat.poke_flow_kinds import KINDS
+from ccvs.compat import poke_flow_kinds, poke_stage_kinds
 
 from .cases import FOLDER
 
+KINDS = poke_flow_kinds.KINDS | poke_stage_kinds.KINDS
 CASES = {case.name: case for path in find_cases(FOLDER / 'ipoke') if (case := read_case(path)).record['kind'] in KINDS}
 
 
