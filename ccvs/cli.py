@@ -198,7 +198,7 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     "Write an official checkpoint in our format. Every tensor must have its place, and nothing in the files is run."
-    from ccvs.compat.ccvs_checkpoints import convert as write
+    from ccvs.compat.official import convert as write
     folder = write(source, target, int(which) if which.isdecimal() else which, False if raw else None, half)
     print(json.dumps(dict(source=str(source), target=str(folder), files=sorted(path.name for path in folder.iterdir()))) if as_json
           else f'{source} is now in our format, in {folder}')

@@ -10,6 +10,7 @@ __all__ = ['PRESETS', 'SHIPPED', 'PredictorCfg', 'as_clip', 'as_bytes', 'encode_
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from ..core.config import from_dict, to_dict
 from ..core.networks import load_net, load_weights, save_net, save_weights
 from ..core.record import atomic_path
 from ..data.video import fit
+from ..prior.choice import ChoiceCfg
 from ..prior.pose import Pose, PoseCfg, build_pose
 from ..prior.transformer import Transformer, TransformerCfg, build_transformer
 from .rollout import rollout
@@ -49,7 +51,14 @@ PRESETS = {
     #                        memory of the decoder
     'tiny':     PredictorCfg(memory=2,  offsets=(1, 2), given=4),
     'worlds64': PredictorCfg(SamplingCfg(slide=2), memory=2, offsets=(1, 2), given=4),
-    'bair':     PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
+    'bair':         PredictorCfg(given=1, fps=4.),
+    'bair_state':   PredictorCfg(SamplingCfg(control=ChoiceCfg(top_k=10)), given=1, fps=4.),
+    'bair_p2p':     PredictorCfg(given=1, fps=4., ends=True),
+    'bair_nothing': PredictorCfg(given=0, fps=4.),
+    'kinetics':     PredictorCfg(memory=8, offsets=tuple(range(1, 9)), given=5),
+    'kinetics_p2p': PredictorCfg(memory=8, offsets=tuple(range(1, 9)), given=1, ends=True),
+    'drums_sound':  PredictorCfg(given=15, keep_first=8, fps=30.),
+    'ucf':          PredictorCfg(given=1, fps=4.),
 }
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #e2f7c6ab
@@ -264,12 +273,14 @@ def shipped_models() -> list[str]:
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #4f92ce62
 def load(
-    name: str | Path,  # shipped name such as 'worlds/pusher', a folder, or a hub id such as 'someone/their-model'
+    name: str | Path,  # shipped name such as 'worlds/pusher', a folder, one of official checkpoints, or a hub id such as 'someone/their-model'
     device: str | torch.device = 'cpu',
 ) -> Predictor:
     "Load a predictor by name. FileNotFoundError says where it was looked for."
     for folder in (SHIPPED/str(name), Path(name)):
-        if folder.is_dir(): return from_pretrained(folder).to(device)
+        if not folder.is_dir(): continue
+        foreign = None if (folder/'config.json').is_file() else import_module('ccvs.compat.official').read_official(folder)
+        return (from_pretrained(folder) if foreign is None else foreign).to(device)
     if str(name).count('/') != 1 or str(name).startswith(('worlds/', '.', '/')):
         raise FileNotFoundError(f'there is no model {str(name)!r}: shipped are {shipped_models() or "none"}; otherwise give a folder or a hub id')
     return from_pretrained(snapshot_download(str(name))).to(device)
