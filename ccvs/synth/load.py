@@ -8,6 +8,7 @@ __all__ = ['MODELS', 'load']
 # %% ../../nbs/70_synth/78_load.ipynb #0994ad73
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -23,13 +24,15 @@ MODELS: dict[str, Callable[[Path], Predictor | Poker]] = {   # the word `model` 
 
 # %% ../../nbs/70_synth/78_load.ipynb #f12a2872
 def load(
-    name: str | Path,  # shipped name such as 'worlds/pusher', a folder, or a hub id such as 'someone/their-model'
+    name: str | Path,  # shipped name such as 'worlds/pusher', a folder, one of official checkpoints, or a hub id such as 'someone/their-model'
     device: str | torch.device = 'cpu',
 ) -> Predictor | Poker:
     "Load a model by name. FileNotFoundError says where it was looked for, ValueError what is wrong with its folder."
     folder = find_model(name)
+    if not (folder/'config.json').is_file():
+        if (foreign := import_module('ccvs.compat.official').read_official(folder)) is not None: return foreign.to(device)
+        raise FileNotFoundError(f'{folder} is not a saved model: it lacks config.json; give a folder written by save_pretrained')
     try: kind = json.loads((folder/'config.json').read_text(encoding='utf-8')).get('model', 'ccvs.Predictor')
-    except FileNotFoundError: raise FileNotFoundError(f'{folder} is not a saved model: it lacks config.json; give a folder written by save_pretrained') from None
     except (ValueError, AttributeError) as e: raise ValueError(f'config.json in {folder} is not JSON ({e}): copy or save the model again') from None
     if kind not in MODELS: raise ValueError(f'{folder} holds a model of kind {kind!r}; known are {", ".join(MODELS)}')
     return MODELS[kind](folder).to(device)

@@ -1,5 +1,6 @@
 "Official CCVS checkpoints: read safely and strictly, complete, and models like any other afterwards."
 import pickle
+import re
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -7,14 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ccvs.compat.ccvs_checkpoints import FIXUPS, PARTS, convert, fit_weights, fold_range, is_official, network_file, read_codec, read_pose, \
-    read_predictor, read_state, read_transformer, synthesis_cfg
+from ccvs.compat.ccvs_checkpoints import FIXUPS, PARTS, fit_weights, network_file, read_codec, read_pose, read_state, read_transformer
 from ccvs.compat.ccvs_options import DEAD, codec_cfg, critic_cfg, parse_options, pose_cfg, read_options, refuse_dead, resolved, sound_cfg, \
     transformer_cfg, unpickle_options
+from ccvs.compat.official import convert, fold_range, is_official, read_predictor, synthesis_cfg
 from ccvs.codec.frame import build_frame_codec
 from ccvs.codec.sound import build_sound_codec
+from ccvs.core.networks import load_net
 from ccvs.nn.critics import build_clip_critic, build_image_critic
-from ccvs.prior.pose import build_pose
+from ccvs.prior.pose import PoseCfg, build_pose
 from ccvs.prior.transformer import build_transformer
 from ccvs.synth import load
 from ccvs.synth.pipeline import load_codec
@@ -134,8 +136,39 @@ def test_converted_models_give_the_same(tmp_path, clip):
     ours = load(convert(TREE, tmp_path / 'ours'))
     assert torch.equal(official.predict(clip, length=5, seed=1), ours.predict(clip, length=5, seed=1))
     assert (ours.codec.cfg, ours.transformer.cfg, ours.cfg) == (official.codec.cfg, official.transformer.cfg, official.cfg)
-    alone = load_codec(convert(CODEC, tmp_path / 'codec'))
+    alone = load_codec(convert(CODEC, tmp_path / 'parts'))
+    pose = load_net(convert(POSE, tmp_path / 'parts'), 'pose', PoseCfg, build_pose)
+    assert all(torch.equal(a, b) for a, b in zip(pose.parameters(), read_pose(POSE).parameters()))
     assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), official.codec.parameters()))
+
+
+@pytest.mark.parametrize('folder', [TREE, PRIOR], ids=['tree', 'run'])
+def test_load_takes_official_folders(folder, clip):
+    assert torch.equal(load(folder).predict(clip, length=3, seed=2), read_predictor(TREE).predict(clip, length=3, seed=2))
+
+
+def test_load_of_a_codec_alone_says_what_is_missing():
+    with pytest.raises(ValueError, match='should hold one transformer'): load(CODEC)
+
+
+def test_a_system_with_a_pose_estimator(tree, clip):
+    "As the published BAIR model: the transformer's options name both of its parts, and its weights have control tokens."
+    run, options = tree / PRIOR.name, read_options(POSE)
+    text = (run / 'opt.txt').read_text()
+    for name, value in dict(x_state=True, x_state_num=12, x_state_size=2, s_state_num=options['s_state_num'], s_state_size=2, s_state_hsize=8, x_z_len=72,
+                            s_load_path=f'checkpoints/{POSE.name}', dataset='bairhd').items():
+        text = re.sub(rf'(?m)^ *{name}: .*$', f'{name:>25}: {value}', text)
+    (run / 'opt.txt').write_text(text)
+    net = build_transformer(transformer_cfg(read_options(run)))
+    torch.save(net.state_dict(), network_file(run, 'transformer_t', 'latest'))
+    model = load(tree)
+    assert model.pose is not None and (model.transformer.cfg.control_vocab, model.transformer.cfg.control_tokens) == (12, 2)
+    assert (model.cfg.memory, model.cfg.sampling.control.top_k) == (15, 10)
+    path = torch.tensor([[2., 3.], [5., 5.], [9., 9.]])
+    ours = load(convert(tree, tree / 'ours'))
+    assert torch.equal(model.predict(clip[:1], length=3, trajectory=path), ours.predict(clip[:1], length=3, trajectory=path))
+    shutil.rmtree(tree / POSE.name)
+    with pytest.raises(FileNotFoundError, match='s_load_path'): load(tree)
 
 
 def test_convert_says_what_is_no_checkpoint(tmp_path):

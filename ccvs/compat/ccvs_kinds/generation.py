@@ -16,7 +16,6 @@ from torch import Tensor
 from ...codec.frame import FrameCodec
 from ..cases import Call, Case
 from .codec import recorded_codec
-from .functions import official_bytes
 from .pose_sound import recorded_pose, recorded_sound
 from .prior import Steering, Tokens, continued, recorded_transformer, sampling_cfg, steering
 from ..ccvs_options import refuse_dead
@@ -24,6 +23,7 @@ from ...control.trajectory import draw_crosses, seen_tokens, square_path
 from ...prior.pose import Pose
 from ...prior.transformer import Transformer
 from ...synth.pipeline import encode_clip
+from ...synth.results import official_bytes
 from ...synth.rollout import rollout
 from ...synth.sampling import stream_tokens
 
@@ -84,13 +84,13 @@ def _stepwise(codec: FrameCodec, net: Transformer, clip: _Clip, steer: Steering,
     return Tokens(torch.stack(seen, 1)[:, -net.cfg.window:].flatten(1), None), torch.cat([clip.vid[:, :clip.given], torch.stack(frames, 1)], 1)
 
 # %% ../../../nbs/90_compat/94_ccvs_kinds/947_generation.ipynb #0cfb38a1
-def _marked(frames: Tensor, numbers: Tensor) -> Tensor:          # (B, T, H, W, 3) uint8, (B, T, 2) -> the same, a copy
+def _marked(frames: Tensor, numbers: Tensor) -> Tensor:          # (B, T, 3, H, W) uint8, (B, T, 2) -> the same, a copy
     "A cross where the arm is; the official code takes every frame to be 256 pixels wide, and so does this."
-    high, wide = frames.shape[-3:-1]
-    canvas = frames.new_zeros(*frames.shape[:2], 3, max(high, 256), max(wide, 256))
-    canvas[..., :high, :wide] = frames.movedim(-1, -3)
+    high, wide = frames.shape[-2:]
+    canvas = frames.new_zeros(*frames.shape[:3], max(high, 256), max(wide, 256))
+    canvas[..., :high, :wide] = frames
     canvas[..., :256, :256] = draw_crosses(canvas[..., :256, :256].contiguous(), numbers)
-    return canvas[..., :high, :wide].movedim(-3, -1)
+    return canvas[..., :high, :wide]
 
 @torch.no_grad()
 def generate(case: Case, call: Call) -> dict[str, Tensor]:
@@ -114,7 +114,7 @@ def generate(case: Case, call: Call) -> dict[str, Tensor]:
         seen = pose.estimate(codec.lookup(clip.codes.flatten(0, 1)).unflatten(0, clip.codes.shape[:2]))
         real, made = pose.decode(pose.encode(seen)), pose.decode(tokens.control.unflatten(1, (-1, pose.cfg.axes)))
         shown |= {f'{name}_state': _marked(shown[name], made if name == 'fake' else real) for name in ('real', 'fake', 'rec')}
-    return found | {f'u8/{name}': frames for name, frames in shown.items()}
+    return found | {f'u8/{name}': frames.movedim(-3, -1) for name, frames in shown.items()}
 
 # %% ../../../nbs/90_compat/94_ccvs_kinds/947_generation.ipynb #68d706a7
 KINDS = {'gen.generate': generate}

@@ -100,7 +100,7 @@ def continued(
     cfg, known = net.cfg, codes.shape[1] // net.cfg.frame_tokens
     if options['x_z_chunk'] != cfg.unit and total > cfg.capacity:
         raise ValueError(f'x_z_chunk = {options["x_z_chunk"]} is not the {cfg.unit} tokens of a frame, but the window slides by whole frames (CCVS spec 7.7)')
-    total -= prefix_tokens(steer.prefix(0))
+    total -= prefix_tokens(steer.prefix(known))
     made = generate_tokens(net, codes, max(-(-total // cfg.unit) - known, 1), cfg=sampling_cfg(options), prefix=steer.prefix, control=steer.control)
     whole, rest = divmod(total, cfg.unit)
     stream = torch.cat([codes[:, :known * cfg.frame_tokens], made.codes.flatten(1)], 1)[:, :whole * cfg.frame_tokens + max(rest - cfg.control_tokens, 0)]

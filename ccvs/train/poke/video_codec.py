@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CRITICS', 'VideoLoopCfg', 'VideoRun', 'start_video_run', 'Choices', 'draw_choices', 'clip_turn',
-           'patch_turn', 'judgement', 'no_perceptual', 'video_step', 'rate_at', 'train_video_codec', 'video_parts',
-           'restore_video_parts']
+           'patch_turn', 'clip_judgement', 'Joined', 'no_perceptual', 'critic_turns', 'video_step', 'rate_at',
+           'train_video_codec', 'video_parts', 'restore_video_parts']
 
 # %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #4bdb5430
 from collections.abc import Callable, Iterator
@@ -43,12 +43,13 @@ class VideoLoopCfg:
     judged: int = 12             # frames the temporal critic sees, at most; never more than the new ones of a clip
     examples: int = 16           # real and played frames the patch critic sees
     judge_last: bool = True      # the judged stretch may reach the last frame
-    critics_from: int = 0        # step at which the critics join
+    clip_from: int = 0           # step at which the temporal critic joins
+    patch_from: int = 0          # step at which the patch critic joins
 
 # %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #8f0a2238
 PRESETS = {
-    'tiny':     VideoLoopCfg(40,    clips=2, lr=2e-3, weight_decay=0., decay=1., l1=10., perceptual=0., patch=.1, clip=.1, matching=1., judged=4, examples=4, critics_from=20),
-    'worlds64': VideoLoopCfg(6_000, clips=8, lr=2e-3, weight_decay=0., decay=1., anneal=.5, l1=10., perceptual=0., kl=1e-4, patch=.1, clip=.1, examples=8, critics_from=4_000),
+    'tiny':     VideoLoopCfg(40,    clips=2, lr=2e-3, weight_decay=0., decay=1., l1=10., perceptual=0., patch=.1, clip=.1, matching=1., judged=4, examples=4, clip_from=20, patch_from=20),
+    'worlds64': VideoLoopCfg(6_000, clips=8, lr=2e-3, weight_decay=0., decay=1., anneal=.5, l1=10., perceptual=0., kl=1e-4, patch=.1, clip=.1, examples=8, clip_from=4_000, patch_from=4_000),
     **{f'{name}_{size}': VideoLoopCfg(judge_last=False) for size in (64, 128) for name in ('plants', 'iper', 'h36m', 'taichi')},
 }
 
@@ -132,11 +133,17 @@ def patch_turn(run: VideoRun, real: Tensor, fake: Tensor, rate: float) -> dict[s
     return dict(patch_hinge=hinge, patch_true=true.sigmoid().mean(), patch_fake=made.sigmoid().mean())
 
 # %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #1e41cad2
-def judgement(run: VideoRun, real: Tensor, fake: Tensor, frames: Tensor) -> dict[str, Tensor]:
-    "What the critics say to the codec about (B, 3, T, H, W) clips and (N, 3, H, W) frames (iPOKE spec 2.9, step 4)."
-    fooled_patch, made = hinge_generator(run.patch_critic(frames).score), run.clip_critic(fake)
+def clip_judgement(run: VideoRun, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    "What the temporal critic says to the codec about (B, 3, T, H, W) clips (iPOKE spec 2.9, step 4)."
+    made = run.clip_critic(fake)
     with torch.no_grad(): true = run.clip_critic(real)
-    return dict(fooled_patch=fooled_patch, fooled_clip=hinge_generator(made.score), matching=match_features(made.maps, true.maps))
+    return dict(fooled_clip=hinge_generator(made.score), matching=match_features(made.maps, true.maps))
+
+# %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #49a70fce
+class Joined(NamedTuple):
+    "Which critics take part."
+    clip: bool = True
+    patch: bool = True
 
 # %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #708a1e98
 def no_perceptual(fake: Tensor, real: Tensor) -> Tensor:
@@ -144,35 +151,47 @@ def no_perceptual(fake: Tensor, real: Tensor) -> Tensor:
     return fake.new_zeros(())
 
 # %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #ebbaca5d
+def critic_turns(
+    run: VideoRun,
+    clips: Tensor,    # (B, T + 1, 3, H, W) real
+    played: Tensor,   # (B, T, 3, H, W)
+    choices: Choices,
+    cfg: VideoLoopCfg,
+    rate: float,
+    joined: Joined,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # the numbers to record, and what the critics then say to the codec
+    "The turns of the critics that take part, the temporal one first (iPOKE spec 2.9, steps 2-4)."
+    stretch = slice(choices.offset, choices.offset + min(cfg.judged, run.codec.cfg.frames))
+    real, fake = (c[:, stretch].transpose(1, 2) for c in (clips, torch.cat([clips[:, :1], played], 1)))
+    frames, terms, heard = played.flatten(0, 1)[choices.fake], {}, {}
+    if joined.clip: terms |= clip_turn(run, real, fake, cfg, rate)
+    if joined.patch:
+        terms |= patch_turn(run, clips.flatten(0, 1)[choices.real], frames, rate)
+        heard |= dict(fooled_patch=hinge_generator(run.patch_critic(frames).score))
+    if joined.clip: heard |= clip_judgement(run, real, fake)
+    return terms, heard
+
+# %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #efd1688d
 def video_step(
     run: VideoRun,
     clips: Tensor,     # (B, T + 1, 3, H, W) in [-1, 1]
     choices: Choices,
     cfg: VideoLoopCfg,
     *,
-    rate: float = 1.,      # share of the learning rate in force
-    judged: bool = True,   # the critics have joined
+    rate: float = 1.,           # share of the learning rate in force
+    joined: Joined = Joined(),  # critics that take part
     perceptual: Callable[[Tensor, Tensor], Tensor] = no_perceptual,  # (fake, real) frames (N, 3, H, W) -> ()
-) -> dict[str, Tensor]:    # the numbers to record
+) -> dict[str, Tensor]:         # the numbers to record
     "Both critics' turns, then the codec's (iPOKE spec 2.9)."
-    played, T = run.codec(clips, choices.noise), run.codec.cfg.frames
-    terms = {}
-    if judged:
-        stretch = slice(choices.offset, choices.offset + min(cfg.judged, T))
-        real, fake = (c[:, stretch].transpose(1, 2) for c in (clips, torch.cat([clips[:, :1], played.frames], 1)))
-        frames = played.frames.flatten(0, 1)[choices.fake]
-        terms = clip_turn(run, real, fake, cfg, rate) | patch_turn(run, clips.flatten(0, 1)[choices.real], frames, rate)
-        heard = judgement(run, real, fake, frames)
-    l1, mu, logvar = (played.frames - clips[:, 1:]).abs().mean(), played.posterior.mu, played.posterior.logvar
-    near = dict(l1=l1, perceptual=perceptual(played.frames.flatten(0, 1), clips[:, 1:].flatten(0, 1)),
-                kl=l1.new_zeros(()) if run.codec.cfg.deterministic else kl_mean(mu, logvar))
+    played, posterior = run.codec(clips, choices.noise)
+    terms, heard = critic_turns(run, clips, played, choices, cfg, rate, joined)
+    drawn = 0. if run.codec.cfg.deterministic else 1.
+    near = dict(l1=(played - clips[:, 1:]).abs().mean(), perceptual=perceptual(played.flatten(0, 1), clips[:, 1:].flatten(0, 1)),
+                kl=drawn * kl_mean(posterior.mu, posterior.logvar))
     loss = cfg.l1 * near['l1'] + cfg.perceptual * near['perceptual'] + cfg.kl * near['kl']
-    terms |= near | dict(loss=loss.detach())
-    if judged:
-        loss = loss + cfg.patch * heard['fooled_patch'] + cfg.clip * heard['fooled_clip'] + cfg.matching * heard['matching']
-        terms |= heard
-    _descend(run.codec_steps, loss, rate)
-    return {name: value.detach() for name, value in terms.items()}
+    weights = dict(fooled_patch=cfg.patch, fooled_clip=cfg.clip, matching=cfg.matching)
+    _descend(run.codec_steps, loss + sum(weights[name] * value for name, value in heard.items()), rate)
+    return {name: value.detach() for name, value in (terms | heard | near | dict(loss=loss)).items()}
 
 # %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #c5932250
 def rate_at(
@@ -202,7 +221,8 @@ def train_video_codec(
         choices = draw_choices(len(clips), run.codec, cfg, torch_rng(seed, 'choices', step))
         choices = choices._replace(noise=choices.noise.to(device))
         rate = rate_at(step, cfg)
-        terms = video_step(run, clips, choices, cfg, rate=rate, judged=step >= cfg.critics_from, perceptual=perceptual)
+        joined = Joined(step >= cfg.clip_from, step >= cfg.patch_from)
+        terms = video_step(run, clips, choices, cfg, rate=rate, joined=joined, perceptual=perceptual)
         yield dict(step=step, rate=rate, **{name: value.item() for name, value in terms.items()})
 
 # %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #b9a15401
