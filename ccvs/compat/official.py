@@ -17,6 +17,8 @@ from torch import nn
 from ..codec.frame import FrameCodec
 from .ccvs_checkpoints import read_codec, read_pose, read_sound, read_transformer
 from .ccvs_options import read_options
+from .poke_flow.convert import convert_run, find_logs, official_poker
+from .poke_runs import read_model
 from ..core.networks import save_net
 from ..prior.choice import ChoiceCfg
 from ..synth.pipeline import PRESETS, Predictor, PredictorCfg, save_codec
@@ -116,8 +118,9 @@ def convert(
 ) -> Path:
     "Write an official checkpoint in our format: a predictor, or one part for a run that has no transformer."
     source, target = Path(source), Path(target)
+    if (poked := find_logs(source)) is not None: return convert_run(poked[0], target, poked[1], half=half)
     if not source.is_dir() or not is_official(source):
-        raise FileNotFoundError(f'{source} is no official checkpoint: expected a folder with opt.txt and .pth files')
+        raise FileNotFoundError(f'{source} is no official checkpoint: expected a folder with opt.txt and .pth files, or the logs of iPOKE')
     has = lambda label: any(source.glob(f'{label}_*.pth'))
     if has('transformer_t') or not any(map(has, ('qvid_g', 'state_s', 'stft_e'))):
         run = transformer_run(source)
@@ -135,4 +138,5 @@ def read_official(
     folder: str | Path,   # of official checkpoints
 ) -> nn.Module | None:    # a model as `load` gives it, None for a folder of something else
     "What `ccvs.synth.load` asks about a folder that is not in our format."
+    if (poked := find_logs(Path(folder))) is not None: return official_poker(read_model(*poked))
     return read_predictor(folder) if is_official(Path(folder)) else None

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import torch
 
-from . import poke_flow_kinds, poke_stage_kinds
+from . import poke_flow_kinds
 from .cases import Agreement, Kind, find_cases, read_case, repeat
 from .ccvs_kinds import checkpoints, codec, functions, generation, layers, losses, pose_sound, prior
 from .poke_codec_kinds import networks, scores, steps
+from .poke_flow import stage_kinds
 
 # %% ../../nbs/90_compat/99_parity.ipynb #dc2dda4a
 def merged(*tables: dict[str, Kind]) -> dict[str, Kind]:
@@ -28,7 +29,7 @@ def merged(*tables: dict[str, Kind]) -> dict[str, Kind]:
     return kinds
 
 KINDS = merged(functions.KINDS, layers.KINDS, codec.KINDS, losses.KINDS, prior.KINDS, pose_sound.KINDS, generation.KINDS, checkpoints.KINDS,
-               poke_flow_kinds.KINDS, poke_stage_kinds.KINDS, networks.KINDS, steps.KINDS, scores.KINDS)
+               poke_flow_kinds.KINDS, stage_kinds.KINDS, networks.KINDS, steps.KINDS, scores.KINDS)
 
 # %% ../../nbs/90_compat/99_parity.ipynb #95e96f92
 class Verdict(NamedTuple):

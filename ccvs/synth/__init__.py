@@ -6,4 +6,6 @@
 __all__ = []
 
 # %% ../../nbs/70_synth/79_init.ipynb #b29b5370
-from .pipeline import Predictor, from_pretrained, load, shipped_models
+from .load import load
+from .pipeline import Predictor, from_pretrained, shipped_models
+from .poker import Poker

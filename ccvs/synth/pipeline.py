@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'SHIPPED', 'PredictorCfg', 'as_clip', 'as_bytes', 'encode_clip', 'reconstruct', 'futures', 'Predictor',
-           'save_codec', 'load_codec', 'push_to_hub', 'from_pretrained', 'shipped_models', 'load']
+           'save_codec', 'load_codec', 'push_to_hub', 'from_pretrained', 'shipped_models', 'find_model']
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #e1ee68b0
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -268,15 +267,12 @@ def shipped_models() -> list[str]:
     return sorted(p.parent.relative_to(SHIPPED).as_posix() for p in SHIPPED.glob('**/config.json'))
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #4f92ce62
-def load(
-    name: str | Path,  # shipped name such as 'worlds/pusher', a folder, one of official checkpoints, or a hub id such as 'someone/their-model'
-    device: str | torch.device = 'cpu',
-) -> Predictor:
-    "Load a predictor by name. FileNotFoundError says where it was looked for."
+def find_model(
+    name: str | Path,  # shipped name such as 'worlds/pusher', a folder, or a hub id such as 'someone/their-model'
+) -> Path:             # its folder on this machine
+    "Where a model lies, fetched from the hub if need be. FileNotFoundError says where it was looked for."
     for folder in (SHIPPED/str(name), Path(name)):
-        if not folder.is_dir(): continue
-        foreign = None if (folder/'config.json').is_file() else import_module('ccvs.compat.official').read_official(folder)
-        return (from_pretrained(folder) if foreign is None else foreign).to(device)
+        if folder.is_dir(): return folder
     if str(name).count('/') != 1 or str(name).startswith(('worlds/', '.', '/')):
         raise FileNotFoundError(f'there is no model {str(name)!r}: shipped are {shipped_models() or "none"}; otherwise give a folder or a hub id')
-    return from_pretrained(snapshot_download(str(name))).to(device)
+    return Path(snapshot_download(str(name)))

@@ -2,11 +2,12 @@
 import pytest
 
 from ccvs.compat.cases import find_cases, read_case, repeat
-from ccvs.compat import poke_flow_kinds, poke_stage_kinds
+from ccvs.compat import poke_flow_kinds
+from ccvs.compat.poke_flow import stage_kinds
 
 from .cases import FOLDER
 
-KINDS = poke_flow_kinds.KINDS | poke_stage_kinds.KINDS
+KINDS = poke_flow_kinds.KINDS | stage_kinds.KINDS
 CASES = {case.name: case for path in find_cases(FOLDER / 'ipoke') if (case := read_case(path)).record['kind'] in KINDS}
 
 
