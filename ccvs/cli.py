@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'worlds', 'train', 'AsJson', 'Out', 'Preset', 'Seed', 'Changes', 'Show', 'doctor', 'render', 'prepare',
            'show_form', 'do_run', 'codec', 'prior', 'detector', 'synthesize', 'what_to_evaluate', 'evaluate', 'demo',
-           'bench', 'convert', 'parity', 'main']
+           'bench', 'run', 'convert', 'parity', 'main']
 
 # %% ../nbs/98_cli.ipynb #b5682713
 import json
@@ -16,7 +16,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .runs import RunError, fill_in, find_run, parameters, read_record, run_notebook
+from .runs import RunError, fill_in, find_run, parameters, read_filled, read_record, run_notebook
 
 # %% ../nbs/98_cli.ipynb #32ed9cbc
 app = typer.Typer(
@@ -106,8 +106,8 @@ def do_run(
     "Fill in a run notebook, run it, say where everything is; returns the run's folder, or None if only shown."
     path = find_run(name)
     form = parameters(path)
-    if show: return show_form(form)
-    values = fill_in(form, changes or [], given | dict(out_dir=str(out.resolve()) if out else None))
+    values = fill_in(form, changes or [], given | (dict(out_dir=str(out.resolve())) if out else {}))
+    if show: return show_form({field: row | dict(default=values.get(field, row['default'])) for field, row in form.items()})
     out_dir = path.parent / (values.get('out_dir') or form['out_dir']['default'] or f'out/{name}')
     values['out_dir'] = str(out_dir)
     executed = run_notebook(path, values, out_dir, sys.stderr if as_json else sys.stdout)
@@ -186,6 +186,18 @@ def bench(
     "How fast the parts are on this machine (the same as `python -m ccvs.bench`)."
     from ccvs.bench.run import main as run_bench
     raise typer.Exit(run_bench([*(what or []), *(['--json'] if as_json else [])]) or 0)
+
+# %% ../nbs/98_cli.ipynb #e02b95d7
+@app.command()
+def run(
+    form: Annotated[str, typer.Argument(help='A YAML file, or the name of a published run such as bairhd/train_codec.')],
+    small: Annotated[bool, typer.Option('--small', help='Two steps at a fraction of the size, to see that it would start.')] = False,
+    out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False,
+) -> None:
+    "Do a run whose parameters are in a file; `--show` lists them."
+    filled = read_filled(form)
+    if not as_json and filled.official: print(f'official: {filled.official}' + (f'\nhere: {filled.note}' if filled.note else ''))
+    do_run(filled.notebook, filled.parameters | ({'small': True} if small else {}), changes, out, show, as_json)
 
 # %% ../nbs/98_cli.ipynb #b3d1e07c
 @app.command()

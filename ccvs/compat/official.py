@@ -39,7 +39,7 @@ def fold_range(
     return codec
 
 # %% ../../nbs/90_compat/98_official.ipynb #bcac7ed3
-SYNTHESIS = dict(bairhd='bair_state', ucf101='ucf', kinetics600='kinetics', drums='drums_sound', drum='drums_sound')   # both names of drums exist, spec B18
+SYNTHESIS = dict(bairhd='bair', ucf101='ucf', kinetics600='kinetics', drums='drums', drum='drums')   # both names of drums exist, spec B18
 
 # %% ../../nbs/90_compat/98_official.ipynb #54673354
 def synthesis_cfg(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from . import poke_score_kinds
+from . import poke_flow_kinds, poke_score_kinds, poke_stage_kinds
 from .cases import Agreement, Kind, find_cases, read_case, repeat
 from .ccvs_kinds import checkpoints, codec, functions, generation, layers, losses, pose_sound, prior
 
@@ -27,7 +27,7 @@ def merged(*tables: dict[str, Kind]) -> dict[str, Kind]:
     return kinds
 
 KINDS = merged(functions.KINDS, layers.KINDS, codec.KINDS, losses.KINDS, prior.KINDS, pose_sound.KINDS, generation.KINDS, checkpoints.KINDS,
-               poke_score_kinds.KINDS)
+               poke_flow_kinds.KINDS, poke_stage_kinds.KINDS, poke_score_kinds.KINDS)
 
 # %% ../../nbs/90_compat/99_parity.ipynb #95e96f92
 class Verdict(NamedTuple):

@@ -58,7 +58,8 @@ def sensitivity_mode(model: SecondStage, call: Call) -> dict[str, Tensor]:
                        PokeCfg(data['poke_size'], data['n_pokes']))
     pokes = torch.cat([given['poke'][:1], fan])
     start = given['video'][:1, 0].expand(len(pokes), -1, -1, -1)
-    frames = model.sample(given['z0'][:1].expand(len(pokes), -1, -1, -1), model.condition(start, pokes), start)
+    cond = model.condition(start, pokes, given['flow'][:1].expand(len(pokes), -1, -1, -1))
+    frames = model.sample(given['z0'][:1].expand(len(pokes), -1, -1, -1), cond, start)
     return {'sensitivity.pokes': pokes, 'sensitivity.last_frames': frames[:, -1]}
 
 # %% ../../nbs/90_compat/98_poke_stage_kinds.ipynb #6447c04a
@@ -66,8 +67,8 @@ def train_mode(model: SecondStage, call: Call) -> dict[str, Tensor]:
     "A few steps of the training loop, and what the first batch's residual is afterwards."
     given, config, prior = call.inputs, call.args, model.prior.requires_grad_(True)
     recipe, batches, count = config['second_stage']['training'], [], len(given['train.video'])
-    for clips, poke in zip(given['train.video'], given['train.poke']):
-        batches.append(PokeBatch(clips, poke, torch.zeros_like(poke[:, :2]), torch.zeros(len(poke), 1, 2)))
+    for clips, poke, motion in zip(given['train.video'], given['train.poke'], given.get('train.flow', torch.zeros_like(given['train.poke']))):
+        batches.append(PokeBatch(clips, poke, motion, torch.zeros(len(poke), 1, 2)))
     cfg = CinnLoopCfg(config['train_total_steps'], len(given['train.video'][0]), recipe['lr'], recipe['weight_decay'], recipe['lr_scaling_max_it'])
     frozen = Frozen(model.codec, model.conditioning)
     run = start_cinn(prior, cfg)
@@ -75,7 +76,7 @@ def train_mode(model: SecondStage, call: Call) -> dict[str, Tensor]:
     prior.eval()
     with torch.no_grad():
         first = batches[0]
-        residual, log_det = prior(model.latent(first.clips, given['train.eps'][0]), model.condition(first.clips[:, 0], first.poke))
+        residual, log_det = prior(model.latent(first.clips, given['train.eps'][0]), model.condition(first.clips[:, 0], first.poke, first.motion))
     return {'train.losses': torch.tensor([row['loss'] for row in rows]), 'train.z_after': residual, 'train.logdet_after': log_det,
             'train.learning_rates': torch.tensor([row['rate'] for row in rows], dtype=torch.float64)}
 

@@ -51,14 +51,10 @@ PRESETS = {
     #                        memory of the decoder
     'tiny':     PredictorCfg(memory=2,  offsets=(1, 2), given=4),
     'worlds64': PredictorCfg(SamplingCfg(slide=2), memory=2, offsets=(1, 2), given=4),
-    'bair':         PredictorCfg(given=1, fps=4.),
-    'bair_state':   PredictorCfg(SamplingCfg(control=ChoiceCfg(top_k=10)), given=1, fps=4.),
-    'bair_p2p':     PredictorCfg(given=1, fps=4., ends=True),
-    'bair_nothing': PredictorCfg(given=0, fps=4.),
-    'kinetics':     PredictorCfg(memory=8, offsets=tuple(range(1, 9)), given=5),
-    'kinetics_p2p': PredictorCfg(memory=8, offsets=tuple(range(1, 9)), given=1, ends=True),
-    'drums_sound':  PredictorCfg(given=15, keep_first=8, fps=30.),
-    'ucf':          PredictorCfg(given=1, fps=4.),
+    'bair':     PredictorCfg(SamplingCfg(control=ChoiceCfg(top_k=10)), memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
+    'kinetics': PredictorCfg(memory=8,  offsets=tuple(range(1, 9)),  given=5),
+    'drums':    PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=15, fps=30., keep_first=8),
+    'ucf':      PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
 }
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #e2f7c6ab

@@ -21,9 +21,10 @@ from ...synth.rollout import rollout
 # %% ../../../nbs/90_compat/94_ccvs_kinds/948_checkpoints.ipynb #69947c26
 def _run_folder(case: Case, call: Call) -> Path:
     "Where the run of a call lies; FileNotFoundError if it was not copied."
-    path = case.folder/case.name/'checkpoints'/call.args['directory']
-    if not path.is_dir(): raise FileNotFoundError(f'{path} is missing: copy the checkpoint folders with the case')
-    return path
+    own = case.folder/case.name/'checkpoints'/call.args['directory']
+    found = [own] if own.is_dir() else sorted(path for path in case.folder.glob('*/checkpoints/*') if path.name == own.name)
+    if not found: raise FileNotFoundError(f'{own} is missing: copy the checkpoint folders with the case')
+    return found[0]
 
 @torch.no_grad()
 def autoencoder(case: Case, call: Call) -> dict[str, Tensor]:

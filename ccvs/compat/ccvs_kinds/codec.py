@@ -120,7 +120,9 @@ def decode_steps(case: Case, call: Call) -> dict[str, Tensor]:
     for t in range(count, count + steps):
         kept.append(t)
         if len(kept) > options['q_skip_memory']: del kept[options['q_n_first'] if options['q_keep_first'] else 0]
-    return found | {f'inter_last.{level}': torch.stack([skips[t][level] for t in kept], 1) for level in range(len(skips[0]))}
+    empty = options['q_skip_memory'] - len(kept)                                # slots that were never filled, the oldest ones
+    return found | {f'inter_last.{level}': torch.stack([torch.zeros_like(one)] * empty + [skips[t][level] for t in kept], 1)
+                    for level, one in enumerate(skips[0])}
 
 # %% ../../../nbs/90_compat/94_ccvs_kinds/942_codec.ipynb #3bbc0d15
 def accumulate(case: Case, call: Call) -> dict[str, Tensor]:
