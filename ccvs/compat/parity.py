@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import torch
 
-from . import poke_flow_kinds, poke_score_kinds, poke_stage_kinds
+from . import poke_flow_kinds, poke_stage_kinds
 from .cases import Agreement, Kind, find_cases, read_case, repeat
 from .ccvs_kinds import checkpoints, codec, functions, generation, layers, losses, pose_sound, prior
+from .poke_codec_kinds import networks, scores, steps
 
 # %% ../../nbs/90_compat/99_parity.ipynb #dc2dda4a
 def merged(*tables: dict[str, Kind]) -> dict[str, Kind]:
@@ -27,7 +28,7 @@ def merged(*tables: dict[str, Kind]) -> dict[str, Kind]:
     return kinds
 
 KINDS = merged(functions.KINDS, layers.KINDS, codec.KINDS, losses.KINDS, prior.KINDS, pose_sound.KINDS, generation.KINDS, checkpoints.KINDS,
-               poke_flow_kinds.KINDS, poke_stage_kinds.KINDS, poke_score_kinds.KINDS)
+               poke_flow_kinds.KINDS, poke_stage_kinds.KINDS, networks.KINDS, steps.KINDS, scores.KINDS)
 
 # %% ../../nbs/90_compat/99_parity.ipynb #95e96f92
 class Verdict(NamedTuple):
