@@ -90,7 +90,7 @@ class VideoCodec(nn.Module):
     def decode(self, latent: Tensor, start: Tensor, length: int | None = None) -> Tensor:
         "The (B, T, 3, H, W) frames that follow (B, 3, H, W) start frames when this (B, Z, h, w) happens; T is free."
         x = latent if self.motion_bias is None else self.motion_bias.expand(len(latent), -1, -1, -1)
-        return draw_frames(self.decoder, unroll(self.gru, x, latent, length or self.cfg.frames), start)
+        return draw_frames(self.decoder, unroll(self.gru, x, latent, self.cfg.frames if length is None else length), start)
 
     def forward(self, clips: Tensor, noise: Tensor | None = None) -> Played:
         "Encode (B, T+1, 3, H, W) clips and draw their frames again, without the first."
