@@ -12,7 +12,7 @@ from torch import Tensor
 from .layout import Control, Prefix, Windows
 from ..prior.transformer import Segment, Table, TransformerCfg
 
-# %% ../../nbs/50_control/51_end_frame.ipynb #9f84570c
+# %% ../../nbs/50_control/51_end_frame.ipynb #499d83db
 def end_prefix(
     codes: Tensor,           # (B, h, w) or (B, h w) codes of the end frame
     distance: Tensor | int,  # frames from the first of the clip to the end frame; (B,) if samples differ
@@ -21,10 +21,12 @@ def end_prefix(
     "The end frame before the clip (CCVS spec 7.2); ValueError if it is further away than the temporal table reaches."
     flat, slots = codes.flatten(1), torch.arange(cfg.frame_tokens, device=codes.device)
     far = torch.as_tensor(distance, device=codes.device).expand(len(codes))
-    if not 0 < int(far.min()) <= int(far.max()) < cfg.frames:
-        raise ValueError(f'the end frame must be 1 to {cfg.frames - 1} frames after the first, found {int(far.min())} to {int(far.max())}: '
-                         'ask for a shorter clip, or give fewer frames to begin with')
-    return lambda first: [Segment(flat, Table.FRAME, (far - first)[:, None].expand(-1, len(slots)), slots)]
+    def prefix(first: int) -> list[Segment]:
+        near = far - first
+        if not 0 <= int(near.min()) <= int(near.max()) < cfg.frames:
+            raise ValueError(f'an end frame must be 1 to {cfg.frames - 1} frames after the first in view, found {int(near.max())}: ask for a shorter clip')
+        return [Segment(flat, Table.FRAME, near[:, None].expand(-1, len(slots)), slots)]
+    return prefix
 
 # %% ../../nbs/50_control/51_end_frame.ipynb #8eb520ea
 def end_control(

@@ -99,7 +99,7 @@ def choose_at(
     logits = logits[:, :net.cfg.control_vocab if control else net.cfg.vocab]
     return choose(logits, uniforms[:, place].to(logits.device), cfg.control or cfg if control else cfg)
 
-# %% ../../nbs/70_synth/70_sampling.ipynb #195e22d4
+# %% ../../nbs/70_synth/70_sampling.ipynb #458b1088
 @torch.no_grad()
 def stream_uncached(
     net: Transformer,                # reads segments, gives logits
@@ -115,9 +115,9 @@ def stream_uncached(
 ) -> Iterator[FrameTokens]:          # of B * S rows, one frame after another
     "Sample by reading the whole window for each token (CCVS spec 7.6, 7.7, 7.9)."
     tcfg, prefix = net.cfg, prefix or start_prefix(net.cfg, len(given), given.device)
-    check_given(given, control, prefix(0), tcfg)
-    stream, begin = weave(given, control, tcfg).repeat_interleave(samples, 0), given.shape[1] // tcfg.frame_tokens
-    window = window_frames(tcfg, cfg, prefix(0))
+    begin = given.shape[1] // tcfg.frame_tokens
+    check_given(given, control, prefix(begin), tcfg)
+    stream, window = weave(given, control, tcfg).repeat_interleave(samples, 0), window_frames(tcfg, cfg, prefix(begin))
     for frame in count(begin) if frames is None else range(begin, begin + frames):
         first = window_start(frame, window, cfg.slide)
         before = [repeat_segment(part, samples) for part in prefix(first)]
@@ -169,9 +169,9 @@ def stream_tokens(
 ) -> Iterator[FrameTokens]:
     "The tokens of `stream_uncached`, from a cache; memory does not grow (CCVS spec 7.10)."
     tcfg, prefix = net.cfg, prefix or start_prefix(net.cfg, len(given), given.device)
-    check_given(given, control, prefix(0), tcfg)
-    window, unit, steered = window_frames(tcfg, cfg, prefix(0)), tcfg.unit, 0 if control is None else control.shape[1]
-    begin = given.shape[1] // tcfg.frame_tokens
+    begin, unit, steered = given.shape[1] // tcfg.frame_tokens, tcfg.unit, 0 if control is None else control.shape[1]
+    check_given(given, control, prefix(begin), tcfg)
+    window = window_frames(tcfg, cfg, prefix(begin))
     reader, first, known = Reader(net, window), window_start(begin, window, cfg.slide), weave(given, control, tcfg)
     known = known[:, first * unit:]
     view = given.new_zeros(len(given) * samples, window * unit)
