@@ -28,15 +28,17 @@ def end_prefix(
         return [Segment(flat, Table.FRAME, near[:, None].expand(-1, len(slots)), slots)]
     return prefix
 
-# %% ../../nbs/50_control/51_end_frame.ipynb #8eb520ea
+# %% ../../nbs/50_control/51_end_frame.ipynb #f2a390e6
 def end_control(
     cfg: TransformerCfg,
-    length: int | None = None,  # frames that are used of a window, the end frame among them; None: all, always at the same distance
+    length: int | tuple[int, int] | None = None,  # frames that are used of a window, the end frame among them; two: any number from one to the other, drawn
+                                                  # for each batch; None: all, always at the same distance
 ) -> Control:
     "Take the end frame out of the windows (CCVS spec 9.1); draws from torch's own generator, which the loop seeds at every step."
     def place(windows: Windows) -> tuple[Windows, Prefix]:
         (batch, total), device = windows.codes.shape[:2], windows.codes.device
-        stream = (length or total) - 1
+        used = int(torch.randint(length[0], length[1] + 1, ())) if isinstance(length, tuple) else length or total
+        stream = used - 1
         if not 1 <= stream < total: raise ValueError(f'windows of {total} frames hold no stream of {stream} and an end frame: cut longer windows, or lower length')
         begin = torch.randint(total - stream, (batch,))
         last = begin + stream + (torch.rand(batch) * (total - stream - begin)).long()

@@ -28,7 +28,7 @@ class SliceCfg:
         if self.window % (2 * self.rows):
             raise ValueError(f'half the window, {self.window // 2} samples, must be a multiple of the {self.rows} rows: change window')
 
-# %% ../../nbs/10_data/17_sound.ipynb #9550f1c4
+# %% ../../nbs/10_data/17_sound.ipynb #ee25083d
 def band_levels(
     sound: Tensor,    # (N,) in [-1, 1]
     middles: Tensor,  # (M,) int, the sample in the middle of each spectrum
@@ -36,9 +36,9 @@ def band_levels(
 ) -> Tensor:          # (M, rows) in [0, 1]
     "Loudness of every band around some samples; before and after the sound there is silence."
     half = cfg.window // 2
-    padded = F.pad(sound.double(), (half, half))
+    padded = F.pad(sound.double(), (half, cfg.window))
     taper = torch.hann_window(cfg.window, dtype=torch.float64, device=sound.device)
-    inside = middles.clamp(0, len(sound))[:, None] + torch.arange(cfg.window, device=sound.device)
+    inside = middles.clamp(0, len(sound) + half)[:, None] + torch.arange(cfg.window, device=sound.device)
     power = (torch.fft.rfft(padded[inside] * taper).abs() * 2 / taper.sum()).square()
     bands = rearrange(power[:, 1:], 'm (rows bins) -> m rows bins', rows=cfg.rows).mean(-1)
     return (1 - 10 * bands.clamp(min=1e-12).log10() / cfg.floor).clamp(0, 1).float()

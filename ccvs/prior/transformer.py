@@ -199,6 +199,7 @@ PRESETS = {
     'bair':         TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1024),
     'bair_state':   TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1056, control_vocab=128, control_tokens=2),
     'bair_nothing': TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1024, start=True),
+    'drums':        TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1024),
     'drums_sound':  TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1280, control_vocab=1024, control_tokens=16),
     'kinetics':     TransformerCfg( 16384,    24,    16,  1024,  (8, 8),   16,     1024),
     'ucf':          TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1024),

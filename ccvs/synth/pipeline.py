@@ -25,6 +25,7 @@ from ..core.config import from_dict, to_dict
 from ..core.networks import load_net, load_weights, save_net, save_weights
 from ..core.record import atomic_path
 from ..data.video import fit
+from ..prior.choice import ChoiceCfg
 from ..prior.pose import Pose, PoseCfg, build_pose
 from ..prior.transformer import Transformer, TransformerCfg, build_transformer
 from .rollout import rollout
@@ -49,7 +50,10 @@ PRESETS = {
     #                        memory of the decoder
     'tiny':     PredictorCfg(memory=2,  offsets=(1, 2), given=4),
     'worlds64': PredictorCfg(SamplingCfg(slide=2), memory=2, offsets=(1, 2), given=4),
-    'bair':     PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
+    'bair':     PredictorCfg(SamplingCfg(control=ChoiceCfg(top_k=10)), memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
+    'kinetics': PredictorCfg(memory=8,  offsets=tuple(range(1, 9)),  given=5),
+    'drums':    PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=15, fps=30., keep_first=8),
+    'ucf':      PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
 }
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #e2f7c6ab
