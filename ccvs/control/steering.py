@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MADE_FOR', 'Wishes', 'Steering', 'check_wishes', 'tell']
 
-# %% ../../nbs/50_control/55_steering.ipynb #1c054c1d
+# %% ../../nbs/50_control/55_steering.ipynb #5474b4d7
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from .end_frame import end_prefix
 from .label import label_numbers, label_prefix
 from .layout import Prefix, join_prefixes, start_prefix
 from .sound import sound_tokens
-from .trajectory import fit_path, path_tokens, seen_tokens
+from .trajectory import path_tokens, seen_tokens
 
 # %% ../../nbs/50_control/55_steering.ipynb #8c9e09e7
 class Wishes(NamedTuple):
@@ -56,14 +56,12 @@ def check_wishes(
     starts = model.transformer.cfg.start or able['label'] or wishes.trajectory is not None or wishes.sound is not None
     if not given and not starts: raise ValueError('this model cannot begin from nothing: give at least one frame, or use one with a start token or classes')
 
-# %% ../../nbs/50_control/55_steering.ipynb #81bd064a
+# %% ../../nbs/50_control/55_steering.ipynb #71dbd112
 def _steps(model: nn.Module, codes: Tensor, path: Tensor | None, size: tuple[int, int]) -> Tensor | None:  # (B, n, 2)
     "Control tokens of a trajectory: seen in the given frames, then told."
     z_q = model.codec.lookup(codes.flatten(0, 1)).unflatten(0, codes.shape[:2]) if codes.shape[1] else None
     parts = [] if z_q is None else [seen_tokens(model.pose, z_q)]
-    if path is not None:
-        frame, path = model.codec.cfg.frame_size, torch.as_tensor(path)
-        parts.append(path_tokens(model.pose, fit_path(path, size, frame), frame).expand(len(codes), -1, -1))
+    if path is not None: parts.append(path_tokens(model.pose, path, size, model.codec.cfg.frame_size).expand(len(codes), -1, -1))
     return torch.cat(parts, 1) if parts else None
 
 def _hearing(model: nn.Module, codes: Tensor, sound: Tensor | None) -> Tensor | None:  # (B, n, S)
@@ -73,7 +71,7 @@ def _hearing(model: nn.Module, codes: Tensor, sound: Tensor | None) -> Tensor | 
     tracks = sound if sound.ndim in (2, 5) else sound[None]
     tokens = torch.cat([sound_tokens(model.sound, track, model.cfg.fps) for track in tracks]).expand(len(codes), -1, -1)
     if tokens.shape[1] < codes.shape[1]:
-        raise ValueError(f'{codes.shape[1]} frames were given, but sound for {tokens.shape[1]}: give the sound from the first given frame on')
+        raise ValueError(f'the sound covers {tokens.shape[1]} of the {codes.shape[1]} given frames: give it from the first given frame on')
     return tokens
 
 # %% ../../nbs/50_control/55_steering.ipynb #b0899db5
