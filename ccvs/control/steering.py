@@ -5,6 +5,19 @@
 # %% auto #0
 __all__ = ['MADE_FOR', 'Wishes', 'Steering', 'check_wishes', 'tell']
 
+# %% ../../nbs/50_control/55_steering.ipynb #5474b4d7
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .end_frame import end_prefix
+from .label import label_numbers, label_prefix
+from .layout import Prefix, join_prefixes, start_prefix
+from .sound import sound_tokens
+from .trajectory import path_tokens, seen_tokens
+
 # %% ../../nbs/50_control/55_steering.ipynb #1c054c1d
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -55,6 +68,24 @@ def check_wishes(
     if wishes.end is not None and length is None: raise ValueError('a clip with an end frame needs a length: say after how many frames it ends')
     starts = model.transformer.cfg.start or able['label'] or wishes.trajectory is not None or wishes.sound is not None
     if not given and not starts: raise ValueError('this model cannot begin from nothing: give at least one frame, or use one with a start token or classes')
+
+# %% ../../nbs/50_control/55_steering.ipynb #71dbd112
+def _steps(model: nn.Module, codes: Tensor, path: Tensor | None, size: tuple[int, int]) -> Tensor | None:  # (B, n, 2)
+    "Control tokens of a trajectory: seen in the given frames, then told."
+    z_q = model.codec.lookup(codes.flatten(0, 1)).unflatten(0, codes.shape[:2]) if codes.shape[1] else None
+    parts = [] if z_q is None else [seen_tokens(model.pose, z_q)]
+    if path is not None: parts.append(path_tokens(model.pose, path, size, model.codec.cfg.frame_size).expand(len(codes), -1, -1))
+    return torch.cat(parts, 1) if parts else None
+
+def _hearing(model: nn.Module, codes: Tensor, sound: Tensor | None) -> Tensor | None:  # (B, n, S)
+    "Control tokens of a soundtrack; ValueError if it ends before the given frames do."
+    if sound is None: return None
+    sound = torch.as_tensor(sound)
+    tracks = sound if sound.ndim in (2, 5) else sound[None]
+    tokens = torch.cat([sound_tokens(model.sound, track, model.cfg.fps) for track in tracks]).expand(len(codes), -1, -1)
+    if tokens.shape[1] < codes.shape[1]:
+        raise ValueError(f'the sound covers {tokens.shape[1]} of the {codes.shape[1]} given frames: give it from the first given frame on')
+    return tokens
 
 # %% ../../nbs/50_control/55_steering.ipynb #81bd064a
 def _steps(model: nn.Module, codes: Tensor, path: Tensor | None, size: tuple[int, int]) -> Tensor | None:  # (B, n, 2)

@@ -39,6 +39,21 @@ def draw_crosses(
         frame[:, max(y - 1, 0):y + 2, x] = frame[:, y, max(x - 1, 0):x + 2] = 255
     return flat.view_as(frames)
 
+# %% ../../nbs/50_control/52_trajectory.ipynb #6508a63b
+def fit_path(
+    path: Tensor,             # (..., 2) x, y in pixels
+    size: tuple[int, int],    # rows, columns of the picture it was drawn on
+    wanted: tuple[int, int],  # rows, columns of the picture after `ccvs.data.video.fit`
+) -> Tensor:                  # (..., 2) x, y in pixels of that
+    "Where the places of a picture are after it was cut and resized; ValueError for anything but finite x, y."
+    (H, W), (h, w), path = size, wanted, torch.as_tensor(path)
+    if path.ndim < 1 or path.shape[-1] != 2 or not path.isfinite().all():
+        raise ValueError(f'expected a path (n, 2) or (B, n, 2) of finite x, y in pixels, found {tuple(path.shape)}')
+    path = path if path.is_floating_point() else path.float()
+    cut_h, cut_w = min(H, max(1, round(W * h / w))), min(W, max(1, round(H * w / h)))
+    corner, scale = path.new_tensor([(W - cut_w) // 2, (H - cut_h) // 2]), path.new_tensor([w / cut_w, h / cut_h])
+    return (path + .5 - corner) * scale - .5
+
 # %% ../../nbs/50_control/52_trajectory.ipynb #27985fd0
 def fit_path(
     path: Tensor,             # (..., 2) x, y in pixels
@@ -51,6 +66,17 @@ def fit_path(
     path = torch.as_tensor(path)
     corner, scale = path.new_tensor([(W - cut_w) // 2, (H - cut_h) // 2]), path.new_tensor([w / cut_w, h / cut_h])
     return (path + .5 - corner) * scale - .5
+
+# %% ../../nbs/50_control/52_trajectory.ipynb #807b732e
+def path_tokens(
+    pose: Pose,
+    path: Tensor,             # (B, n, 2) or (n, 2) x, y in pixels; numpy works too
+    size: tuple[int, int],    # rows, columns of the picture it was drawn on
+    wanted: tuple[int, int],  # rows, columns of the model's frames
+) -> Tensor:                  # (B, n, 2) control tokens
+    "The tokens of a path on the model's frames."
+    path = to_fractions(fit_path(path, size, wanted).float(), wanted).to(pose.quantizer.embedding.weight.device)
+    return pose.encode(path if path.ndim == 3 else path[None])
 
 # %% ../../nbs/50_control/52_trajectory.ipynb #8ac7138b
 def path_tokens(
