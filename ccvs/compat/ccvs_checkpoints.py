@@ -98,6 +98,8 @@ def load_tensors(
     mapped: bool = False,            # leave the tensors in the file until they are looked at; copy those you keep
 ) -> Any:                            # tensors on the CPU in plain containers
     "The content of a weight file; ValueError for one that is cut short or holds anything unexpected."
+    if tuple(int(part) for part in torch.__version__.split('.')[:2]) < (2, 6):    # before, weights_only could be circumvented (CVE-2025-32434)
+        raise RuntimeError(f'weight files of others are read with torch 2.6 or later only, this is {torch.__version__}: upgrade it')
     try:
         with torch.serialization.safe_globals([(_Ignored, name) for name in ignored]):
             return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and is_zipfile(path))

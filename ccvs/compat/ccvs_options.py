@@ -48,6 +48,7 @@ def unpickle_options(
     path: Path,          # an opt.pkl
 ) -> dict[str, Any]:     # name -> value
     "The options of an opt.pkl; ValueError for one that holds, or asks for, anything but a plain namespace."
+    if path.stat().st_size > 2**20: raise ValueError(f'{path.name} has {path.stat().st_size} bytes, options have a few thousand: it is something else')
     try:
         with open(path, 'rb') as handle: bag = _OptionsOnly(handle).load()
         return dict(vars(bag))
