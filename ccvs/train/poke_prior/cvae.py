@@ -18,7 +18,8 @@ from ...core.seed import torch_rng
 from ...nn.video.critics import PatchCritic, TemporalCritic
 from ...prior.cvae import PokeVae, Replayed
 from ..pieces import seed_step
-from ..poke.video_codec import PRESETS as CODEC_LOOPS, VideoLoopCfg, VideoRun, draw_choices, no_perceptual, rate_at, start_video_run, video_step
+from ..poke.video_codec import (PRESETS as CODEC_LOOPS, Joined, VideoLoopCfg, VideoRun, draw_choices, no_perceptual, rate_at,
+                                         start_video_run, video_step)
 from .pairs import PokeBatch
 
 # %% ../../../nbs/60_train/69_poke_prior/693_cvae.ipynb #853beb86
@@ -76,6 +77,7 @@ def train_vae(
         choices = draw_choices(len(batch.clips), told, cfg.video, torch_rng(seed, 'choices', step))
         choices = choices._replace(noise=choices.noise.to(batch.clips))
         rate, weight = rate_at(step, cfg.video), kl_weight(step, cfg)
+        joined = Joined(step >= cfg.video.clip_from, step >= cfg.video.patch_from)
         terms = video_step(run._replace(codec=told), batch.clips, choices, replace(cfg.video, kl=weight), rate=rate,
-                           judged=step >= cfg.video.critics_from, perceptual=perceptual)
+                           joined=joined, perceptual=perceptual)
         yield dict(step=step, rate=rate, kl_weight=weight, **{name: value.item() for name, value in terms.items()})
