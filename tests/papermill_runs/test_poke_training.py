@@ -6,7 +6,7 @@ import torch
 
 from ccvs.codec import image, poke, video
 from ccvs.core.config import from_dict
-from ccvs.runs import fill_in, find_run, parameters, run_notebook
+from ccvs.runs import fill_in, find_run, parameters, read_filled, run_notebook
 from ccvs.synth.stage_files import load_state
 from ccvs.train.pieces import latest_checkpoint, load_checkpoint, read_metrics
 
@@ -41,6 +41,6 @@ def test_from_nothing_to_a_network_and_on(name, tmp_path):
 
 @pytest.mark.parametrize('name', STAGES)
 def test_a_published_run_would_start(name, tmp_path):
-    more = dict(preset='iper_128', small=True, steps=0) | (dict(pokes='five') if name == 'poke_encoder' else {})
-    record = train(name, tmp_path, **more)
+    filled = read_filled(f'iper_128/train_{name}').parameters | dict(small=True, data='worlds/dancer', clips=4, check_clips=3, steps=0, out_dir=str(tmp_path))
+    record = train(name, tmp_path, **filled)
     assert record['preset'] == 'iper_128' and record['loop']['steps'] == record['numbers']['steps'] == 2
