@@ -81,7 +81,7 @@ def test_streaming_gives_what_predict_gives(led):
 def test_a_model_that_is_led_survives_the_disk(led, tmp_path):
     again = from_pretrained(led[0].save_pretrained(tmp_path))
     assert again.cfg == led[0].cfg and (again.pose is None, again.sound is None) == (led[0].pose is None, led[0].sound is None)
-    assert torch.equal(again.predict(clips(2, 3, 16, 16), 5, **led[1][0]), led[0].predict(clips(2, 3, 16, 16), 5, **led[1][0]))
+    assert torch.equal(again.predict(clips(2, 3, 16, 16), 6, **led[1][0]), led[0].predict(clips(2, 3, 16, 16), 6, **led[1][0]))
     for part in ('pose', 'sound'):
         assert (tmp_path / f'{part}.safetensors').is_file() == (getattr(again, part) is not None)
         if getattr(again, part) is not None:
@@ -91,10 +91,10 @@ def test_a_model_that_is_led_survives_the_disk(led, tmp_path):
 
 def test_a_batch_of_clips_with_wishes_of_their_own(led):
     given, wish = clips(2, 2, 3, 16, 16), led[1][0]
-    together = led[0].predict(given, 5, samples=2, **wish)                              # one wish for all
+    together = led[0].predict(given, 6, samples=2, **wish)                              # one wish for all
     stacked = {name: torch.stack([value] * 2) if isinstance(value, torch.Tensor) else [value] * 2 for name, value in wish.items()}
-    assert torch.equal(together, led[0].predict(given, 5, samples=2, **stacked))
-    alone = led[0].predict(given[0], 5, samples=2, **wish)
+    assert torch.equal(together, led[0].predict(given, 6, samples=2, **stacked))
+    alone = led[0].predict(given[0], 6, samples=2, **wish)
     assert (alone.int() - together[0].int()).abs().max() <= 1                           # batches may be summed in another order
 
 
@@ -127,6 +127,13 @@ def test_after_the_end_of_the_path_it_goes_on_by_itself():
     led = model(pose=True)
     frames = [list(islice(led.stream(clips(2, 3, 16, 16), seed=seed, trajectory=path(3)), 9)) for seed in (0, 1)]
     assert len(frames[0]) == 9 and not all(torch.equal(a, b) for a, b in zip(*frames))
+
+
+def test_a_path_of_the_whole_clip_is_believed_for_the_given_frames_too():
+    led, whole = model(pose=True), path(8)
+    one, two = (led.predict(clips(2, 3, 16, 16), 6, trajectory=way) for way in (whole, torch.cat([15 - whole[:2], whole[2:]])))
+    assert not torch.equal(one, two)
+    with pytest.raises(ValueError, match='found one of 7 places'): led.predict(clips(2, 3, 16, 16), 6, trajectory=whole[:7])
 
 
 def test_from_nothing():

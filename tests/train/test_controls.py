@@ -59,7 +59,7 @@ def fresh_sound(cfg, slices):
 
 
 def test_sounds_are_learnt_by_heart():
-    slices, cfg = toy_slices(), SoundLoopCfg(180, batch=3, frames=8, max_stride=1, lr=.005, from_data=True, check_every=50)
+    slices, cfg = toy_slices(), SoundLoopCfg(180, batch=3, frames=8, max_stride=1, lr=.01, from_data=True, check_every=50)
     run = fresh_sound(cfg, slices)
     rows = list(train_sound(run, slices, slices, cfg))
     assert rows[-1]['recon'] < .5 * rows[0]['recon'] and sound_error(run.best, slices) < .6 * slices.var()
@@ -148,3 +148,22 @@ def test_held_out_loss_is_the_same_twice_and_leaves_the_random_numbers_alone():
     drawn = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), drawn) and held_out_loss(net, codes, controls=[end_control(cfg, (3, 5))], frames=6) == one
+
+
+def test_known_paths_are_those_of_the_clips_and_of_their_mirror_images(tmp_path):
+    "The tokens of clip i at frame t say where its arm is, and those of its mirror image where it is in the mirror."
+    from ccvs.control.layout import Windows
+    from ccvs.core.networks import save_net
+    from ccvs.prior.transformer import PRESETS as TRANSFORMERS
+    from ccvs.train.source import open_clips
+    from ccvs.train.steered.controls import Material, make_plan
+    pose = build_pose(POSES['tiny'])
+    with torch.no_grad(): pose.quantizer.embedding.weight.copy_((torch.arange(32.) + .5)[:, None] / 32)
+    save_net(pose, tmp_path / 'pose', 'pose')
+    clips = open_clips('worlds/pusher', 3, 8, 32, sides=('state',))
+    plan = make_plan(TRANSFORMERS['tiny'], 'known_path', Material(tmp_path, toy_codec(), clips, torch.zeros(6, 8, 4, 4).short(), 10))
+    windows = Windows(torch.zeros(2, 5, 4, 4, dtype=torch.long), torch.tensor([1, 4]), torch.tensor([2, 2]))
+    found = pose.decode(plan.controls[0](windows)[0].control) * 32 - .5
+    arm = torch.as_tensor(clips.side(1, 'state'))[2:7].float()
+    assert (found[0] - arm).abs().max() <= .5 + 1e-4                                       # half of 32 pixels / 32 bins
+    assert (found[1] - torch.stack([31 - arm[:, 0], arm[:, 1]], 1)).abs().max() <= .5 + 1e-4
