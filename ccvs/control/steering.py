@@ -18,6 +18,21 @@ from .layout import Prefix, join_prefixes, start_prefix
 from .sound import sound_tokens
 from .trajectory import path_tokens, seen_tokens
 
+# %% ../../nbs/50_control/55_steering.ipynb #45055fc3
+class Wishes(NamedTuple):
+    "What a user may ask for besides a continuation; numpy works wherever it says Tensor."
+    trajectory: Tensor | None = None  # (n, 2) or (B, n, 2) x, y in pixels of the given frames, for the first n of the new frames; or for all frames,
+                                      # given and new: then the given ones are not looked at
+    end: Tensor | None = None         # (3, H, W) or (B, 3, H, W) uint8, the last of the new frames
+    sound: Tensor | None = None       # (N,) or (B, N) waveform from the first *given* frame on; or slices ([B,] T, 1, H, W)
+    label: str | int | Sequence[str | int] | None = None  # name or number of a class; one, or one per clip
+
+class Steering(NamedTuple):
+    "The same as the sampler and the decoder take it."
+    prefix: Prefix                 # what stands before the stream
+    control: Tensor | None = None  # (B, n, S) control tokens, those of the given frames first
+    end: Tensor | None = None      # (B, 3, H, W) in the model's range: also a context of the decoder, and the last frame
+
 # %% ../../nbs/50_control/55_steering.ipynb #1c054c1d
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,20 +45,6 @@ from .label import label_numbers, label_prefix
 from .layout import Prefix, join_prefixes, start_prefix
 from .sound import sound_tokens
 from .trajectory import fit_path, path_tokens, seen_tokens
-
-# %% ../../nbs/50_control/55_steering.ipynb #8c9e09e7
-class Wishes(NamedTuple):
-    "What a user may ask for besides a continuation; numpy works wherever it says Tensor."
-    trajectory: Tensor | None = None  # (n, 2) or (B, n, 2) x, y in pixels of the given frames, one for each new frame from the first on
-    end: Tensor | None = None         # (3, H, W) or (B, 3, H, W) uint8, the last of the new frames
-    sound: Tensor | None = None       # (N,) or (B, N) waveform from the first *given* frame on; or slices ([B,] T, 1, H, W)
-    label: str | int | Sequence[str | int] | None = None  # name or number of a class; one, or one per clip
-
-class Steering(NamedTuple):
-    "The same as the sampler and the decoder take it."
-    prefix: Prefix                 # what stands before the stream
-    control: Tensor | None = None  # (B, n, S) control tokens, those of the given frames first
-    end: Tensor | None = None      # (B, 3, H, W) in the model's range: also a context of the decoder, and the last frame
 
 # %% ../../nbs/50_control/55_steering.ipynb #85d29a5d
 MADE_FOR = dict(
@@ -69,12 +70,16 @@ def check_wishes(
     starts = model.transformer.cfg.start or able['label'] or wishes.trajectory is not None or wishes.sound is not None
     if not given and not starts: raise ValueError('this model cannot begin from nothing: give at least one frame, or use one with a start token or classes')
 
-# %% ../../nbs/50_control/55_steering.ipynb #71dbd112
-def _steps(model: nn.Module, codes: Tensor, path: Tensor | None, size: tuple[int, int]) -> Tensor | None:  # (B, n, 2)
-    "Control tokens of a trajectory: seen in the given frames, then told."
-    z_q = model.codec.lookup(codes.flatten(0, 1)).unflatten(0, codes.shape[:2]) if codes.shape[1] else None
-    parts = [] if z_q is None else [seen_tokens(model.pose, z_q)]
-    if path is not None: parts.append(path_tokens(model.pose, path, size, model.codec.cfg.frame_size).expand(len(codes), -1, -1))
+# %% ../../nbs/50_control/55_steering.ipynb #18711b08
+def _steps(model: nn.Module, codes: Tensor, path: Tensor | None, length: int | None, size: tuple[int, int]) -> Tensor | None:  # (B, n, 2)
+    "Control tokens of a trajectory: seen in the given frames, then told; ValueError for a path that is longer than the clip."
+    given, parts = codes.shape[1], []
+    told = None if path is None else path_tokens(model.pose, path, size, model.codec.cfg.frame_size).expand(len(codes), -1, -1)
+    whole = told is not None and length is not None and told.shape[1] > length
+    if whole and told.shape[1] != given + length:
+        raise ValueError(f'a path is for the {length} new frames or for all {given + length}, found one of {told.shape[1]} places: cut it')
+    if given and not whole: parts.append(seen_tokens(model.pose, model.codec.lookup(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])))
+    if told is not None: parts.append(told)
     return torch.cat(parts, 1) if parts else None
 
 def _hearing(model: nn.Module, codes: Tensor, sound: Tensor | None) -> Tensor | None:  # (B, n, S)
@@ -107,7 +112,7 @@ def _hearing(model: nn.Module, codes: Tensor, sound: Tensor | None) -> Tensor | 
         raise ValueError(f'{codes.shape[1]} frames were given, but sound for {tokens.shape[1]}: give the sound from the first given frame on')
     return tokens
 
-# %% ../../nbs/50_control/55_steering.ipynb #b0899db5
+# %% ../../nbs/50_control/55_steering.ipynb #ccc29393
 @torch.no_grad()
 def tell(
     model: nn.Module,             # a Predictor
@@ -124,6 +129,6 @@ def tell(
     if wishes.label is not None: parts.append(label_prefix(label_numbers(wishes.label, model.cfg.labels, batch).to(device), cfg))
     parts.append(start_prefix(cfg, batch, device))
     if end is not None: parts.append(end_prefix(model.codec.quantize(model.codec.encode(end).feats).codes, given + length - 1, cfg))
-    control = _steps(model, codes, wishes.trajectory, size) if model.pose is not None else _hearing(model, codes, wishes.sound)
+    control = _steps(model, codes, wishes.trajectory, length, size) if model.pose is not None else _hearing(model, codes, wishes.sound)
     if control is not None and length is not None: control = control[:, :given + length]
     return Steering(join_prefixes(*parts), control, end)
