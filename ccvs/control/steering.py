@@ -33,19 +33,6 @@ class Steering(NamedTuple):
     control: Tensor | None = None  # (B, n, S) control tokens, those of the given frames first
     end: Tensor | None = None      # (B, 3, H, W) in the model's range: also a context of the decoder, and the last frame
 
-# %% ../../nbs/50_control/55_steering.ipynb #1c054c1d
-from collections.abc import Sequence
-from typing import NamedTuple
-
-import torch
-from torch import Tensor, nn
-
-from .end_frame import end_prefix
-from .label import label_numbers, label_prefix
-from .layout import Prefix, join_prefixes, start_prefix
-from .sound import sound_tokens
-from .trajectory import fit_path, path_tokens, seen_tokens
-
 # %% ../../nbs/50_control/55_steering.ipynb #85d29a5d
 MADE_FOR = dict(
     trajectory='it has no pose estimator: train one with train_pose and the transformer with control=trajectory',
@@ -90,26 +77,6 @@ def _hearing(model: nn.Module, codes: Tensor, sound: Tensor | None) -> Tensor | 
     tokens = torch.cat([sound_tokens(model.sound, track, model.cfg.fps) for track in tracks]).expand(len(codes), -1, -1)
     if tokens.shape[1] < codes.shape[1]:
         raise ValueError(f'the sound covers {tokens.shape[1]} of the {codes.shape[1]} given frames: give it from the first given frame on')
-    return tokens
-
-# %% ../../nbs/50_control/55_steering.ipynb #81bd064a
-def _steps(model: nn.Module, codes: Tensor, path: Tensor | None, size: tuple[int, int]) -> Tensor | None:  # (B, n, 2)
-    "Control tokens of a trajectory: seen in the given frames, then told."
-    z_q = model.codec.lookup(codes.flatten(0, 1)).unflatten(0, codes.shape[:2]) if codes.shape[1] else None
-    parts = [] if z_q is None else [seen_tokens(model.pose, z_q)]
-    if path is not None:
-        frame, path = model.codec.cfg.frame_size, torch.as_tensor(path)
-        parts.append(path_tokens(model.pose, fit_path(path, size, frame), frame).expand(len(codes), -1, -1))
-    return torch.cat(parts, 1) if parts else None
-
-def _hearing(model: nn.Module, codes: Tensor, sound: Tensor | None) -> Tensor | None:  # (B, n, S)
-    "Control tokens of a soundtrack; ValueError if it ends before the given frames do."
-    if sound is None: return None
-    sound = torch.as_tensor(sound)
-    tracks = sound if sound.ndim in (2, 5) else sound[None]
-    tokens = torch.cat([sound_tokens(model.sound, track, model.cfg.fps) for track in tracks]).expand(len(codes), -1, -1)
-    if tokens.shape[1] < codes.shape[1]:
-        raise ValueError(f'{codes.shape[1]} frames were given, but sound for {tokens.shape[1]}: give the sound from the first given frame on')
     return tokens
 
 # %% ../../nbs/50_control/55_steering.ipynb #ccc29393

@@ -54,19 +54,6 @@ def fit_path(
     corner, scale = path.new_tensor([(W - cut_w) // 2, (H - cut_h) // 2]), path.new_tensor([w / cut_w, h / cut_h])
     return (path + .5 - corner) * scale - .5
 
-# %% ../../nbs/50_control/52_trajectory.ipynb #27985fd0
-def fit_path(
-    path: Tensor,             # (..., 2) x, y in pixels
-    size: tuple[int, int],    # rows, columns of the picture it was drawn on
-    wanted: tuple[int, int],  # rows, columns of the picture after `ccvs.data.video.fit`
-) -> Tensor:                  # (..., 2) x, y in pixels of that
-    "Where the places of a picture are after it was cut and resized."
-    (H, W), (h, w) = size, wanted
-    cut_h, cut_w = min(H, max(1, round(W * h / w))), min(W, max(1, round(H * w / h)))
-    path = torch.as_tensor(path)
-    corner, scale = path.new_tensor([(W - cut_w) // 2, (H - cut_h) // 2]), path.new_tensor([w / cut_w, h / cut_h])
-    return (path + .5 - corner) * scale - .5
-
 # %% ../../nbs/50_control/52_trajectory.ipynb #807b732e
 def path_tokens(
     pose: Pose,
@@ -77,18 +64,6 @@ def path_tokens(
     "The tokens of a path on the model's frames."
     path = to_fractions(fit_path(path, size, wanted).float(), wanted).to(pose.quantizer.embedding.weight.device)
     return pose.encode(path if path.ndim == 3 else path[None])
-
-# %% ../../nbs/50_control/52_trajectory.ipynb #8ac7138b
-def path_tokens(
-    pose: Pose,
-    path: Tensor,           # (B, n, 2) or (n, 2) x, y in pixels; numpy works too
-    size: tuple[int, int],  # rows, columns of the picture it was drawn on
-) -> Tensor:                # (B, n, 2) control tokens
-    "The tokens of a path; ValueError for anything but finite x, y."
-    path = torch.as_tensor(path).float().to(pose.quantizer.embedding.weight.device)
-    if path.ndim not in (2, 3) or path.shape[-1] != 2 or not path.isfinite().all():
-        raise ValueError(f'expected a path (n, 2) or (B, n, 2) of finite x, y in pixels, found {tuple(path.shape)}')
-    return pose.encode(to_fractions(path if path.ndim == 3 else path[None], size))
 
 # %% ../../nbs/50_control/52_trajectory.ipynb #40af1f8c
 def seen_tokens(
