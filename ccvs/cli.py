@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'worlds', 'train', 'AsJson', 'Out', 'Preset', 'Seed', 'Changes', 'Show', 'doctor', 'render', 'prepare',
            'show_form', 'do_run', 'codec', 'prior', 'detector', 'synthesize', 'what_to_evaluate', 'evaluate', 'demo',
-           'bench', 'main']
+           'bench', 'run', 'convert', 'parity', 'main']
 
 # %% ../nbs/98_cli.ipynb #b5682713
 import json
@@ -16,7 +16,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .runs import RunError, fill_in, find_run, parameters, read_record, run_notebook
+from .runs import RunError, fill_in, find_run, parameters, read_filled, read_record, run_notebook
 
 # %% ../nbs/98_cli.ipynb #32ed9cbc
 app = typer.Typer(
@@ -106,8 +106,8 @@ def do_run(
     "Fill in a run notebook, run it, say where everything is; returns the run's folder, or None if only shown."
     path = find_run(name)
     form = parameters(path)
-    if show: return show_form(form)
-    values = fill_in(form, changes or [], given | dict(out_dir=str(out.resolve()) if out else None))
+    values = fill_in(form, changes or [], given | (dict(out_dir=str(out.resolve())) if out else {}))
+    if show: return show_form({field: row | dict(default=values.get(field, row['default'])) for field, row in form.items()})
     out_dir = path.parent / (values.get('out_dir') or form['out_dir']['default'] or f'out/{name}')
     values['out_dir'] = str(out_dir)
     executed = run_notebook(path, values, out_dir, sys.stderr if as_json else sys.stdout)
@@ -186,6 +186,49 @@ def bench(
     "How fast the parts are on this machine (the same as `python -m ccvs.bench`)."
     from ccvs.bench.run import main as run_bench
     raise typer.Exit(run_bench([*(what or []), *(['--json'] if as_json else [])]) or 0)
+
+# %% ../nbs/98_cli.ipynb #e02b95d7
+@app.command()
+def run(
+    form: Annotated[str, typer.Argument(help='A YAML file, or the name of a published run such as bairhd/train_codec.')],
+    small: Annotated[bool, typer.Option('--small', help='Two steps at a fraction of the size, to see that it would start.')] = False,
+    out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False,
+) -> None:
+    "Do a run whose parameters are in a file; `--show` lists them."
+    filled = read_filled(form)
+    if not as_json and filled.official: print(f'official: {filled.official}' + (f'\nhere: {filled.note}' if filled.note else ''))
+    do_run(filled.notebook, filled.parameters | ({'small': True} if small else {}), changes, out, show, as_json)
+
+# %% ../nbs/98_cli.ipynb #b3d1e07c
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help='An official checkpoint: one training run, or the folder that holds several.')],
+    target: Annotated[Path, typer.Argument(help='The model goes here; made if absent. Load it with ccvs.synth.load.')],
+    which: Annotated[str, typer.Option(help='latest, best, or an iteration.')] = 'latest',
+    raw: Annotated[bool, typer.Option('--raw', help='The plain weights of the codec instead of the averaged ones.')] = False,
+    half: Annotated[bool, typer.Option('--half', help='Store the weights in 16 bits.')] = False,
+    as_json: AsJson = False,
+) -> None:
+    "Write an official checkpoint in our format. Every tensor must have its place, and nothing in the files is run."
+    from ccvs.compat.official import convert as write
+    folder = write(source, target, int(which) if which.isdecimal() else which, False if raw else None, half)
+    print(json.dumps(dict(source=str(source), target=str(folder), files=sorted(path.name for path in folder.iterdir()))) if as_json
+          else f'{source} is now in our format, in {folder}')
+
+# %% ../nbs/98_cli.ipynb #d94f5b26
+@app.command()
+def parity(
+    folder: Annotated[Path, typer.Argument(help='Recorded cases: <case>.json with <case>.safetensors beside it.')],
+    as_json: AsJson = False,
+) -> None:
+    "Repeat every recorded call of the official networks with ours. Status 1 if a case is off, unreadable, or asks for something unknown."
+    from ccvs.compat.parity import as_record, judge_all, line, total
+    verdicts = []
+    for verdict in judge_all(folder):
+        verdicts.append(verdict)
+        if not as_json: print(line(verdict), flush=True)
+    print(json.dumps(as_record(verdicts)) if as_json else total(verdicts))
+    raise typer.Exit(0 if all(verdict.passed for verdict in verdicts) else 1)
 
 # %% ../nbs/98_cli.ipynb #98c392ae
 def main() -> None:

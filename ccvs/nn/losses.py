@@ -6,6 +6,8 @@
 __all__ = ['generator_loss', 'critic_loss', 'r1_penalty', 'vgg_trunk', 'load_vgg19', 'PerceptualLoss']
 
 # %% ../../nbs/20_nn/25_losses.ipynb #e3fa0c10
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,13 +65,14 @@ def load_vgg19(
 
 # %% ../../nbs/20_nn/25_losses.ipynb #b3d07fab
 class PerceptualLoss(nn.Module):
-    "Weighted absolute differences of VGG features (CCVS spec 5.7)."
+    "Weighted absolute differences of VGG features (CCVS spec 5.7, iPOKE spec 2.8)."
     def __init__(
         self,
         trunk: nn.Sequential,  # `load_vgg19()`, or a stand-in with 30 layers
+        weights: Sequence[float] = (1/32, 1/16, 1/8, 1/4, 1),  # of the five maps; iPOKE takes their plain average
     ):
         super().__init__()
-        self.trunk = trunk.eval().requires_grad_(False)
+        self.trunk, self.weights = trunk.eval().requires_grad_(False), weights
 
     def features(self, frames: Tensor) -> list[Tensor]:
         "Maps after relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of (N, 3, H, W) frames."
@@ -81,5 +84,4 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:  # (N, 3, H, W) each -> scalar
         with torch.no_grad(): targets = self.features(real)
-        weights = 1/32, 1/16, 1/8, 1/4, 1
-        return sum(w * F.l1_loss(a, b) for w, a, b in zip(weights, self.features(fake), targets))
+        return sum(w * F.l1_loss(a, b) for w, a, b in zip(self.weights, self.features(fake), targets))

@@ -4,27 +4,30 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'SHIPPED', 'PredictorCfg', 'as_clip', 'as_bytes', 'encode_clip', 'reconstruct', 'futures', 'Predictor',
-           'save_weights', 'load_weights', 'save_codec', 'load_codec', 'push_to_hub', 'from_pretrained',
-           'shipped_models', 'load']
+           'save_codec', 'load_codec', 'push_to_hub', 'from_pretrained', 'shipped_models', 'load']
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #e1ee68b0
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..codec.frame import FrameCodec, FrameCodecCfg, build_frame_codec
+from ..codec.sound import SoundCodec, SoundCodecCfg, build_sound_codec
+from ..control.steering import Steering, Wishes, tell
 from ..core.config import from_dict, to_dict
+from ..core.networks import load_net, load_weights, save_net, save_weights
 from ..core.record import atomic_path
 from ..data.video import fit
+from ..prior.choice import ChoiceCfg
+from ..prior.pose import Pose, PoseCfg, build_pose
 from ..prior.transformer import Transformer, TransformerCfg, build_transformer
 from .rollout import rollout
 from .sampling import SamplingCfg, stream_codes
@@ -39,13 +42,19 @@ class PredictorCfg:
     keep_first: int = 0                       # frames that are never forgotten
     given: int = 1                            # frames it was made to start from; others work too
     fps: float = 10.                          # of the clips it was trained on
+    ends: bool = False                        # trained with an end frame before every clip, so it needs one
+    labels: tuple[str, ...] = ()              # names of the transformer's classes, in order; empty: they go by number
+    step_by_step: bool = False                # remember a new frame by the codes of its decoded picture, not by those it was decoded from
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #697a3ac5
 PRESETS = {
     #                        memory of the decoder
     'tiny':     PredictorCfg(memory=2,  offsets=(1, 2), given=4),
     'worlds64': PredictorCfg(SamplingCfg(slide=2), memory=2, offsets=(1, 2), given=4),
-    'bair':     PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
+    'bair':     PredictorCfg(SamplingCfg(control=ChoiceCfg(top_k=10)), memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
+    'kinetics': PredictorCfg(memory=8,  offsets=tuple(range(1, 9)),  given=5),
+    'drums':    PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=15, fps=30., keep_first=8),
+    'ucf':      PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
 }
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #e2f7c6ab
@@ -70,19 +79,21 @@ def as_bytes(
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #de00989b
 def encode_clip(codec: FrameCodec, clip: Tensor) -> Tensor:  # (B, T, 3, H, W) in [-1, 1] -> codes (B, T, h, w)
-    "The codes of every frame."
+    "The codes of every frame; T may be 0."
+    if not clip.shape[1]: return clip.new_zeros(len(clip), 0, *codec.cfg.grid, dtype=torch.long)
     return codec.quantize(codec.encode(clip.flatten(0, 1)).feats).codes.unflatten(0, clip.shape[:2])
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #30084b7f
 def _decode_after(
     codec: FrameCodec,
     codes: Iterator[Tensor],  # per new frame (N, h, w)
-    given: Tensor,            # (N, G, 3, H, W) in [-1, 1] frames before them
+    given: Tensor,            # (N, G, 3, H, W) in [-1, 1] frames before them, G may be 0
     cfg: PredictorCfg,
+    end: Tensor | None = None,  # (N, 3, H, W) last frame, a context of all
 ) -> Iterator[Tensor]:        # per new frame (N, 3, H, W), not clamped
     "Decode a stream of codes after given frames, in constant memory (CCVS spec 10.2)."
     frames = rollout(codec, chain(encode_clip(codec, given).unbind(1), codes), given,
-                     memory=cfg.memory, offsets=cfg.offsets, keep_first=cfg.keep_first)
+                     memory=cfg.memory, offsets=cfg.offsets, keep_first=cfg.keep_first, end=end)
     return islice(frames, given.shape[1], None)
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #5848b24e
@@ -97,98 +108,118 @@ def reconstruct(
     return torch.stack(list(_decode_after(codec, encode_clip(codec, clip)[:, given:].unbind(1), clip[:, :given], cfg)), 1)
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #fe4b83a3
-def _model_input(codec: FrameCodec, frames: Tensor) -> Tensor:  # (B, G, 3, H, W) float, on the codec's device
-    "What users hand over, at the codec's size and place."
-    return as_clip(frames, codec.cfg.frame_size).to(codec.quantizer.embedding.weight.device)
+def _model_input(codec: FrameCodec, frames: Tensor | None, clips: int = 1) -> Tensor:  # (B, G, 3, H, W) float, on the codec's device
+    "What users hand over, at the codec's size and place; nothing is a number of clips without frames."
+    device = codec.quantizer.embedding.weight.device
+    if frames is None: return torch.zeros(clips, 0, 3, *codec.cfg.frame_size, device=device)
+    return as_clip(frames, codec.cfg.frame_size).to(device)
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #fe9b857d
 @torch.no_grad()
 def futures(
     model: 'Predictor',
-    given: Tensor,       # (B, G, 3, H, W) in [-1, 1], on the model's device
+    given: Tensor,       # (B, G, 3, H, W) in [-1, 1], on the model's device; G may be 0
     length: int | None,  # new frames; None never stops
     samples: int = 1,    # per input, S
     seed: int = 0,
     sampling: SamplingCfg | None = None,  # None: the model's own
     first_sample: int = 0,  # number of the first row, when a set is made in parts
+    steering: Steering | None = None,     # from `tell`; None: what the given frames say by themselves
 ) -> Iterator[Tensor]:   # per frame (B * S, 3, H, W), not clamped
     "Sample and decode frame by frame, in constant memory (CCVS spec 10.1)."
-    codes = stream_codes(model.transformer, encode_clip(model.codec, given).flatten(1), length, samples, seed,
-                         sampling or model.cfg.sampling, first_sample=first_sample)
-    yield from _decode_after(model.codec, codes, given.repeat_interleave(samples, 0), model.cfg)
+    codes, cfg, latest = encode_clip(model.codec, given), model.cfg, {}
+    prefix, control, end = steering or tell(model, codes, Wishes(), length, model.codec.cfg.frame_size)
+    again = lambda _: encode_clip(model.codec, latest['frame'][:, None])[:, 0]
+    made = stream_codes(model.transformer, codes.flatten(1), length if end is None else length - 1, samples, seed, sampling or cfg.sampling, prefix,
+                        control, first_sample, again if cfg.step_by_step else None)
+    if end is not None:
+        end = end.repeat_interleave(samples, 0)
+        made = chain(made, [encode_clip(model.codec, end[:, None])[:, 0]])
+    for frame in _decode_after(model.codec, made, given.repeat_interleave(samples, 0), cfg, end):
+        latest['frame'] = frame
+        yield frame
+
+# %% ../../nbs/70_synth/72_pipeline.ipynb #d5ed5083
+@torch.no_grad()
+def _prepare(model: 'Predictor', frames: Tensor | None, length: int | None, wishes: Wishes) -> tuple[Tensor, Steering]:
+    "Given frames and wishes as the networks take them."
+    clips = len(wishes.label) if isinstance(wishes.label, (list, tuple, Tensor)) else 1
+    given = _model_input(model.codec, frames, clips)
+    size, end = model.codec.cfg.frame_size if frames is None else tuple(torch.as_tensor(frames).shape[-2:]), wishes.end
+    if end is not None:
+        end = torch.as_tensor(end)
+        end = as_clip(end[:, None] if end.ndim == 4 else end[None, None], model.codec.cfg.frame_size)[:, 0].to(given.device).expand(len(given), -1, -1, -1)
+    return given, tell(model, encode_clip(model.codec, given), wishes, length, size, end)
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #3f99eba8
+def _check_parts(codec: FrameCodec, transformer: Transformer, cfg: PredictorCfg, pose: Pose | None, sound: SoundCodec | None) -> None:
+    "ValueError unless the parts of a predictor belong together."
+    sizes = transformer.cfg
+    if codec.cfg.codes != sizes.vocab or codec.cfg.grid != tuple(sizes.grid):
+        raise ValueError(f'codec and transformer do not belong together: {codec.cfg.codes} codes on {codec.cfg.grid} against '
+                         f'{sizes.vocab} on {tuple(sizes.grid)}')
+    spoken = (pose.cfg.bins, pose.cfg.axes) if pose is not None else (sound.cfg.codes, sound.cfg.tokens) if sound is not None else (0, 0)
+    if pose is not None and sound is not None: raise ValueError('a predictor is led by a path or by a sound, found both a pose estimator and a sound codec')
+    if spoken != (sizes.control_vocab, sizes.control_tokens):
+        raise ValueError(f'control and transformer do not belong together: {spoken[1]} tokens out of {spoken[0]} per frame against '
+                         f'{sizes.control_tokens} out of {sizes.control_vocab}: hand over the pose estimator or sound codec that it was trained with')
+    if cfg.labels and len(cfg.labels) != sizes.labels: raise ValueError(f'{len(cfg.labels)} names were given for {sizes.labels} classes')
+
+# %% ../../nbs/70_synth/72_pipeline.ipynb #dc87fcfe
 class Predictor(nn.Module):
     "Frames in, the frames that could follow out (CCVS spec 10)."
-    def __init__(self, codec: FrameCodec, transformer: Transformer, cfg: PredictorCfg):
+    def __init__(self, codec: FrameCodec, transformer: Transformer, cfg: PredictorCfg, pose: Pose | None = None, sound: SoundCodec | None = None):
         super().__init__()
-        if codec.cfg.codes != transformer.cfg.vocab or codec.cfg.grid != tuple(transformer.cfg.grid):
-            raise ValueError(f'codec and transformer do not belong together: {codec.cfg.codes} codes on {codec.cfg.grid} against '
-                             f'{transformer.cfg.vocab} on {tuple(transformer.cfg.grid)}')
-        self.codec, self.transformer, self.cfg = codec, transformer, cfg
+        _check_parts(codec, transformer, cfg, pose, sound)
+        self.codec, self.transformer, self.cfg, self.pose, self.sound = codec, transformer, cfg, pose, sound
         self.eval().requires_grad_(False)
 
     def predict(
         self,
-        frames: Tensor,              # (G, 3, H, W) or (B, G, 3, H, W) uint8, any size
+        frames: Tensor | None,       # (G, 3, H, W) or (B, G, 3, H, W) uint8, any size; None: begin from nothing
         length: int = 16,            # new frames
         samples: int | None = None,  # futures per clip, S; None: one, without an axis for it
         seed: int = 0,
         sampling: SamplingCfg | None = None,  # None: the model's own
+        trajectory: Tensor | None = None, end: Tensor | None = None, sound: Tensor | None = None,
+        label: str | int | Sequence[str | int] | None = None,  # these four as in `ccvs.control.steering.Wishes`
     ) -> Tensor:                     # ([B,] [S,] length, 3, H, W) uint8
-        "The frames that could follow; ValueError for frames of the wrong kind."
-        given, many = _model_input(self.codec, frames), samples or 1
-        made = torch.stack([as_bytes(f) for f in futures(self, given, length, many, seed, sampling)], 1)
-        made = made.unflatten(0, (len(given), many))
+        "The frames that could follow; ValueError for frames of the wrong kind and for wishes that the model was not made for."
+        given, steering = _prepare(self, frames, length, Wishes(trajectory, end, sound, label))
+        frames_made = futures(self, given, length, samples or 1, seed, sampling, steering=steering)
+        made = torch.stack([as_bytes(frame) for frame in frames_made], 1).unflatten(0, (len(given), samples or 1))
         if samples is None: made = made[:, 0]
-        return made if torch.as_tensor(frames).ndim == 5 else made[0]
+        return made if (len(given) > 1 if frames is None else torch.as_tensor(frames).ndim == 5) else made[0]
 
-    def stream(self, frames: Tensor, length: int | None = None, seed: int = 0) -> Iterator[Tensor]:  # (3, H, W) uint8 each
+    def stream(self, frames: Tensor | None, length: int | None = None, seed: int = 0, trajectory: Tensor | None = None, end: Tensor | None = None,
+               sound: Tensor | None = None, label: str | int | None = None) -> Iterator[Tensor]:  # (3, H, W) uint8 each
         "The same future as `predict`, frame by frame as it is decoded, in constant memory; `length` None never stops."
-        given = _model_input(self.codec, frames)[:1]
-        return (as_bytes(frame[0]) for frame in futures(self, given, length, 1, seed))
+        given, steering = _prepare(self, frames, length, Wishes(trajectory, end, sound, label))
+        return (as_bytes(frame[0]) for frame in futures(self, given[:1], length, 1, seed, steering=steering))
+
+    def save_pretrained(self, folder: str | Path, card: str = '', half: bool = False) -> Path:
+        "Write the model as a folder that `load` reads; `half` stores the weights in 16 bits."
+        return _save_predictor(self, Path(folder), card, half)
 
     def reconstruct(self, clip: Tensor, given: int = 1) -> Tensor:  # ([B,] T - given, 3, H, W) uint8
         "Later frames of a uint8 clip decoded from their own codes and the memory: the ceiling of any prediction."
         made = as_bytes(reconstruct(self.codec, _model_input(self.codec, clip), self.cfg, given))
         return made if torch.as_tensor(clip).ndim == 5 else made[0]
 
-    def save_pretrained(self, folder: str | Path, card: str = '', half: bool = False) -> Path:
-        "Write the model as a folder that `load` reads; `half` stores the weights in 16 bits."
-        return _save_predictor(self, Path(folder), card, half)
-
-# %% ../../nbs/70_synth/72_pipeline.ipynb #337aa62f
-def save_weights(path: Path, net: nn.Module, half: bool) -> None:
-    "The parameters of a network, in half precision if wanted; buffers are derived from the sizes and left out."
-    tensors = {name: p.detach().to('cpu', torch.float16 if half else p.dtype).contiguous() for name, p in net.named_parameters()}
-    with atomic_path(path) as part: save_file(tensors, part)
-
-# %% ../../nbs/70_synth/72_pipeline.ipynb #8cf03cab
-def load_weights(path: Path, net: nn.Module) -> None:
-    "Read parameters back, strictly; ValueError names the file and what is wrong with it."
-    try: tensors, wanted = load_file(path), dict(net.named_parameters())
-    except SafetensorError as e: raise ValueError(f'{path.name} is not a whole safetensors file ({e}): copy or save the model again') from None
-    odd = sorted(set(tensors) ^ set(wanted)) + [n for n in tensors if n in wanted and tensors[n].shape != wanted[n].shape]
-    if odd: raise ValueError(f'{path.name} does not fit its config.json: {len(odd)} names or shapes differ, first {odd[0]}; save the model again')
-    with torch.no_grad():
-        for name, p in wanted.items(): p.copy_(tensors[name])
-
 # %% ../../nbs/70_synth/72_pipeline.ipynb #d7cccf70
 def save_codec(codec: FrameCodec, folder: Path) -> None:
     "A codec alone, as stage one leaves it for stage two: `codec.json` and `codec.safetensors`."
-    folder.mkdir(parents=True, exist_ok=True)
-    save_weights(folder/'codec.safetensors', codec, half=False)
-    with atomic_path(folder/'codec.json') as part: part.write_text(json.dumps(to_dict(codec.cfg), indent=1) + '\n', encoding='utf-8')
+    save_net(codec, folder, 'codec')
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #ae773786
 def load_codec(folder: Path) -> FrameCodec:
     "Read what `save_codec` wrote. FileNotFoundError says that stage one has to come first."
-    if not (folder/'codec.json').is_file(): raise FileNotFoundError(f'there is no codec in {folder}: run train_codec with the same out_dir first')
-    codec = build_frame_codec(from_dict(FrameCodecCfg, json.loads((folder/'codec.json').read_text(encoding='utf-8'))))
-    load_weights(folder/'codec.safetensors', codec)
-    return codec.eval().requires_grad_(False)
+    return load_net(folder, 'codec', FrameCodecCfg, build_frame_codec)
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #65bbb108
+_PARTS = dict(codec=(FrameCodecCfg, build_frame_codec), transformer=(TransformerCfg, build_transformer),
+             pose=(PoseCfg, build_pose), sound=(SoundCodecCfg, build_sound_codec))  # how each is built; the last two may be absent
+
 def _save_predictor(
     model: Predictor,
     folder: Path,   # made if absent
@@ -197,10 +228,11 @@ def _save_predictor(
 ) -> Path:          # the folder
     "Write config, weights and card."
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(folder/'codec.safetensors', model.codec, half)
-    save_weights(folder/'transformer.safetensors', model.transformer, half)
+    nets = {name: getattr(model, name) for name in _PARTS}
+    for name, net in nets.items():
+        if net is not None: save_weights(folder/f'{name}.safetensors', net, half)
     if card: (folder/'card.md').write_text(card, encoding='utf-8')
-    config = dict(model='ccvs.Predictor', codec=to_dict(model.codec.cfg), transformer=to_dict(model.transformer.cfg), predictor=to_dict(model.cfg))
+    config = dict(model='ccvs.Predictor', **{name: net and to_dict(net.cfg) for name, net in nets.items()}, predictor=to_dict(model.cfg))
     with atomic_path(folder/'config.json') as part: part.write_text(json.dumps(config, indent=1) + '\n', encoding='utf-8')
     return folder
 
@@ -213,18 +245,20 @@ def push_to_hub(model: Predictor, repo: str, card: str = '') -> str:  # the addr
 # %% ../../nbs/70_synth/72_pipeline.ipynb #f65e2900
 def from_pretrained(folder: str | Path) -> Predictor:
     "Read a model folder. FileNotFoundError or ValueError say what is missing or wrong."
-    folder = Path(folder)
+    folder, refused = Path(folder), 'is not a saved predictor: it lacks {}; give a folder written by save_pretrained'
     missing = [n for n in ('config.json', 'codec.safetensors', 'transformer.safetensors') if not (folder/n).is_file()]
-    if missing: raise FileNotFoundError(f'{folder} is not a saved predictor: it lacks {", ".join(missing)}; give a folder written by save_pretrained')
+    if missing: raise FileNotFoundError(f'{folder} {refused.format(", ".join(missing))}')
     try: config = json.loads((folder/'config.json').read_text(encoding='utf-8'))
     except ValueError as e: raise ValueError(f'config.json in {folder} is not JSON ({e}): copy or save the model again') from None
     absent = [part for part in ('codec', 'transformer', 'predictor') if part not in config]
     if absent: raise ValueError(f'config.json in {folder} says nothing about {", ".join(absent)}: copy or save the model again')
-    codec = build_frame_codec(from_dict(FrameCodecCfg, config['codec']))
-    transformer = build_transformer(from_dict(TransformerCfg, config['transformer']))
-    load_weights(folder/'codec.safetensors', codec)
-    load_weights(folder/'transformer.safetensors', transformer)
-    return Predictor(codec, transformer, from_dict(PredictorCfg, config['predictor']))
+    nets = {}
+    for name, (kind, build) in _PARTS.items():
+        if config.get(name) is None: continue
+        nets[name] = build(from_dict(kind, config[name]))
+        if not (folder/f'{name}.safetensors').is_file(): raise FileNotFoundError(f'{folder} {refused.format(f"{name}.safetensors")}')
+        load_weights(folder/f'{name}.safetensors', nets[name])
+    return Predictor(cfg=from_dict(PredictorCfg, config['predictor']), **nets)
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #d1478628
 SHIPPED = Path(__file__).parents[1]/'models' if '__file__' in globals() else Path('../../ccvs/models')
@@ -235,12 +269,14 @@ def shipped_models() -> list[str]:
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #4f92ce62
 def load(
-    name: str | Path,  # shipped name such as 'worlds/pusher', a folder, or a hub id such as 'someone/their-model'
+    name: str | Path,  # shipped name such as 'worlds/pusher', a folder, one of official checkpoints, or a hub id such as 'someone/their-model'
     device: str | torch.device = 'cpu',
 ) -> Predictor:
     "Load a predictor by name. FileNotFoundError says where it was looked for."
     for folder in (SHIPPED/str(name), Path(name)):
-        if folder.is_dir(): return from_pretrained(folder).to(device)
+        if not folder.is_dir(): continue
+        foreign = None if (folder/'config.json').is_file() else import_module('ccvs.compat.official').read_official(folder)
+        return (from_pretrained(folder) if foreign is None else foreign).to(device)
     if str(name).count('/') != 1 or str(name).startswith(('worlds/', '.', '/')):
         raise FileNotFoundError(f'there is no model {str(name)!r}: shipped are {shipped_models() or "none"}; otherwise give a folder or a hub id')
     return from_pretrained(snapshot_download(str(name))).to(device)

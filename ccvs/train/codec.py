@@ -62,6 +62,9 @@ PRESETS = {
                              critic_from=10_500, copy_first=True, memory_from=5_000, draw=24, quantize_from=150, revive_every=50,
                              elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
     'bair':     CodecLoopCfg(200_000, groups=32,  clips=16, clip_length=4, max_stride=9),
+    'ucf':      CodecLoopCfg(800_000, groups=32,  clips=16, clip_length=4, max_stride=9),
+    'drums':    CodecLoopCfg(200_000, groups=32,  clips=16, clip_length=4, max_stride=9),
+    'kinetics': CodecLoopCfg(800_000, groups=112, clips=32, clip_length=4, max_stride=10, elastic=ELASTIC['kinetics']),
 }
 
 # %% ../../nbs/60_train/62_codec.ipynb #bc27c035
@@ -69,6 +72,9 @@ CRITICS = {
     'tiny':     CriticCfg(32,  (8, 16, 16),                  frames=4),
     'worlds64': CriticCfg(64,  (16, 32, 64, 96),             frames=4),
     'bair':     CriticCfg(256, (64, 64, 128, 128, 256, 256), frames=4),
+    'ucf':      CriticCfg(256, (64, 64, 128, 128, 256, 256), frames=4),
+    'drums':    CriticCfg(128, (64, 64, 128, 128, 256),      frames=4),
+    'kinetics': CriticCfg(64,  (128, 128, 256, 256),         frames=4),
 }
 
 # %% ../../nbs/60_train/62_codec.ipynb #d75cd022

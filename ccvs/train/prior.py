@@ -41,6 +41,9 @@ PRESETS = {
     'tiny':     PriorLoopCfg(20,      batch=4,   lr=1e-3, warmup=5,   decay=True, ema=.9),
     'worlds64': PriorLoopCfg(2_200,   batch=8,   lr=1e-3, warmup=100, decay=True, ema=.998, weight_decay=.05),
     'bair':     PriorLoopCfg(200_000, batch=16,  lr=1e-5),
+    'kinetics': PriorLoopCfg(800_000, batch=16,  lr=1e-5),
+    'drums':    PriorLoopCfg(200_000, batch=8,   lr=1e-5),
+    'ucf':      PriorLoopCfg(800_000, batch=16,  lr=1e-5),
 }
 
 # %% ../../nbs/60_train/63_prior.ipynb #1b03afcb

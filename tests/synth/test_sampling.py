@@ -4,11 +4,15 @@ import gc
 import pytest
 import torch
 
+from ccvs.control.end_frame import end_prefix
+from ccvs.control.label import label_prefix
+from ccvs.control.layout import join_prefixes, start_prefix
 from ccvs.core.seed import torch_rng
+from ccvs.prior.choice import ChoiceCfg, frame_uniforms, next_token_probs, pick_tokens
 from ccvs.prior.transformer import Segment, Table, TransformerCfg, build_transformer
 from ccvs.synth import sampling
-from ccvs.synth.sampling import (SamplingCfg, frame_uniforms, generate, generate_uncached, next_token_probs, pick_tokens,
-                                 stream_codes, window_start)
+from ccvs.synth.sampling import (SamplingCfg, generate, generate_tokens, generate_uncached, stream_codes, stream_tokens, stream_uncached,
+                                 together, window_start)
 
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -88,8 +92,8 @@ def test_the_window_of_the_spec():
 
 
 def test_cache_is_rebuilt_exactly_when_the_window_slides(monkeypatch):
-    reads, read = [], sampling.CachedReader.read
-    monkeypatch.setattr(sampling.CachedReader, 'read', lambda self, *args: reads.append(1) or read(self, *args))
+    reads, begin = [], sampling.Reader.begin
+    monkeypatch.setattr(sampling.Reader, 'begin', lambda self, *args: reads.append(1) or begin(self, *args))
     for frame, _ in enumerate(stream_codes(toy(), prompt(1, 4), 10, cfg=SamplingCfg(window=4, slide=2)), 1):
         assert len(reads) == 1 + max(0, (frame - 2) // 2)  # frames 4, 6, 8, 10 of the clip begin with a rebuild
 
@@ -134,6 +138,118 @@ def test_uniforms_are_named_by_sample_and_frame():
 
 
 def test_codes_of_the_wider_alphabet_are_never_drawn():
-    "The head is as wide as the control alphabet; frames have only their own codes."
-    net = toy(vocab=4, control_vocab=24, control_tokens=1, capacity=30)
-    assert generate(net, prompt(2, 4) % 4, 4, samples=8, cfg=SamplingCfg(top_k=None)).max() < 4
+    "The head is as wide as the wider alphabet; each kind of token has only its own."
+    net, steer = toy(vocab=4, control_vocab=24, control_tokens=1, capacity=30), torch.zeros(2, 1, 1, dtype=torch.long)
+    made = generate_tokens(net, prompt(2, 4) % 4, 4, samples=8, cfg=SamplingCfg(top_k=None), control=steer)
+    assert made.codes.max() == 3 and made.control.max() > 3
+    narrow = toy(vocab=24, control_vocab=4, control_tokens=1, capacity=30)
+    made = generate_tokens(narrow, prompt(2, 4), 4, samples=8, cfg=SamplingCfg(top_k=None), control=steer)
+    assert made.codes.max() > 3 and made.control.max() == 3
+
+
+def steer(rows, frames, tokens=2, kinds=7):
+    return torch.randint(kinds, (rows, frames, tokens), generator=torch_rng(2, frames))
+
+
+STEERED = dict(frames=12, capacity=48, control_vocab=7, control_tokens=2)
+CHOICES = [dict(top_k=5, control=ChoiceCfg(top_k=3)), dict(greedy=True), dict(top_k=None, temperature=1.3, control=ChoiceCfg(greedy=True))]
+
+
+def both(net, given, frames, **more):
+    "The tokens of the sampler, after a look whether the definition says the same."
+    found, wanted = generate_tokens(net, given, frames, **more), together(stream_uncached(net, given, frames, **more))
+    assert torch.equal(found.codes, wanted.codes)
+    assert found.control is wanted.control is None or torch.equal(found.control, wanted.control)
+    return found
+
+
+@pytest.mark.parametrize('choice', CHOICES, ids=str)
+@pytest.mark.parametrize('told', [1, 2, 5, 8, 30], ids='told{}'.format)
+@pytest.mark.parametrize('window, slide', [(None, 1), (3, 1), (3, 2), (2, 1)])
+def test_control_tokens_told_and_sampled(window, slide, told, choice):
+    "Within the window and sliding; told for the given frames only, for some frames more, for all and beyond."
+    cfg, path = SamplingCfg(window=window, slide=slide, **choice), steer(2, told)
+    made = both(toy(**STEERED), prompt(2, 4), 7, samples=2, cfg=cfg, control=path)
+    known = min(told, 8) - 1
+    assert torch.equal(made.control[:, :known], path[:, 1:known + 1].repeat_interleave(2, 0))
+    if known < 7 and not (choice.get('greedy') or choice['control'].greedy): assert not torch.equal(made.control[0::2, known:], made.control[1::2, known:])
+
+
+def test_what_is_told_matters_and_only_from_then_on():
+    net, given, path = toy(**STEERED), prompt(2, 4), steer(2, 8)
+    other = path.clone(); other[:, 5] = (other[:, 5] + 1) % 7
+    one, two = (generate(net, given, 7, cfg=SamplingCfg(top_k=5), control=x) for x in (path, other))
+    assert torch.equal(one[:, :4], two[:, :4]) and not torch.equal(one[:, 4:], two[:, 4:])
+
+
+@pytest.mark.parametrize('length, told', [(0, 1), (0, 6), (3, 1), (4, 2), (5, 2), (14, 4)])
+def test_any_beginning_with_control(length, told):
+    "From a path alone; inside a frame; with the tokens of the next frame known before its codes (spec 12, B10)."
+    both(toy(**STEERED), prompt(2, length), 4, samples=2, cfg=SamplingCfg(top_k=5, window=3), control=steer(2, told))
+
+
+def test_from_nothing_the_control_is_sampled_too():
+    made = both(toy(start=True, **STEERED), prompt(2, 0), 4, samples=3, cfg=SamplingCfg(top_k=5))
+    assert made.control.shape == (6, 4, 2) and made.control.unique().numel() > 3
+
+
+@pytest.mark.parametrize('steered', [False, True])
+@pytest.mark.parametrize('window, slide', [(None, 1), (3, 1), (3, 2)])
+def test_everything_at_once(window, slide, steered):
+    "Label, start token, an end frame at its own distance for every sample, and control tokens."
+    net = toy(**STEERED | (dict() if steered else dict(control_vocab=0, control_tokens=0)), start=True, labels=3)
+    device, cfg = torch.device('cpu'), SamplingCfg(top_k=5, window=window, slide=slide)
+    end = prompt(2, 6)[:, :4]
+    prefix = join_prefixes(label_prefix(torch.tensor([2, 0]), net.cfg), start_prefix(net.cfg, 2, device), end_prefix(end, torch.tensor([9, 10]), net.cfg))
+    more = dict(samples=2, cfg=cfg, control=steer(2, 5) if steered else None)
+    made = both(net, prompt(2, 4), 8, prefix=prefix, **more)
+    for changed in (join_prefixes(label_prefix(torch.tensor([1, 0]), net.cfg), start_prefix(net.cfg, 2, device), end_prefix(end, torch.tensor([9, 10]), net.cfg)),
+                    join_prefixes(label_prefix(torch.tensor([2, 0]), net.cfg), start_prefix(net.cfg, 2, device), end_prefix(end, torch.tensor([8, 10]), net.cfg))):
+        other = generate(net, prompt(2, 4), 8, prefix=changed, **more)                # the first input was changed, the second was not
+        assert not torch.equal(other[:2], made.codes[:2]) and torch.equal(other[2:], made.codes[2:])
+
+
+def test_an_end_frame_takes_room_in_the_window():
+    "Published: 1024 places, 64 of them for the end frame (spec 7.3)."
+    cfg = TransformerCfg(grid=(8, 8), frames=16, capacity=1024)
+    end = torch.zeros(1, 64, dtype=torch.long)
+    assert sampling.window_frames(cfg, SamplingCfg(), end_prefix(end, 15, cfg)(0)) == 15 == sampling.window_frames(cfg, SamplingCfg()) - 1
+
+
+@pytest.mark.parametrize('steered', [False, True])
+@pytest.mark.parametrize('window, slide', [(None, 1), (3, 1), (3, 2), (2, 1)])
+def test_step_by_step(window, slide, steered):
+    "Every frame is remembered otherwise than it was sampled (spec 7.9); here by other codes, in earnest by those of the decoded frame."
+    net, cfg = toy(start=True, **STEERED) if steered else toy(start=True), SamplingCfg(top_k=5, window=window, slide=slide)
+    more = dict(samples=2, cfg=cfg, control=steer(2, 4) if steered else None)
+    made = both(net, prompt(2, 4), 7, feedback=lambda codes: (codes + 1) % 24, **more)
+    plain, same = generate(net, prompt(2, 4), 7, **more), generate(net, prompt(2, 4), 7, feedback=lambda codes: codes, **more)
+    assert torch.equal(same, plain) and torch.equal(made.codes[:, 0], plain[:, 0]) and not torch.equal(made.codes, plain)
+
+
+def test_codes_draw_the_same_numbers_with_and_without_control():
+    "Told what it would have sampled, the clip is the same."
+    net, given, cfg = toy(**STEERED), prompt(2, 4), SamplingCfg(top_k=5)
+    free = generate_tokens(net, given, 6, cfg=cfg, control=steer(2, 1))
+    told = generate_tokens(net, given, 6, cfg=cfg, control=torch.cat([steer(2, 1), free.control], 1))
+    assert torch.equal(free.codes, told.codes) and torch.equal(free.control, told.control)
+
+
+def test_a_steered_sample_does_not_depend_on_its_batch():
+    net, cfg, path = toy(**STEERED), SamplingCfg(top_k=5, window=3), steer(1, 3)
+    every = generate_tokens(net, prompt(1, 4), 6, samples=6, seed=3, cfg=cfg, control=path)
+    for row in range(6):
+        alone = generate_tokens(net, prompt(1, 4), 6, seed=3, cfg=cfg, control=path, first_sample=row)
+        assert torch.equal(alone.codes[0], every.codes[row]) and torch.equal(alone.control[0], every.control[row])
+
+
+def test_a_thousand_steered_frames_in_constant_memory():
+    net = toy(layers=1, width=8, heads=1, grid=(1, 2), frames=3, capacity=12, control_vocab=3, control_tokens=2)
+    for n, made in enumerate(stream_tokens(net, prompt(1, 2), 1000, samples=2, control=steer(1, 5, kinds=3), feedback=lambda codes: codes)):
+        if n == 20: early = tensor_bytes()
+    assert n == 999 and tensor_bytes() <= early
+
+
+@pytest.mark.parametrize('control, said', [(steer(2, 1), 'found \\(2, 1, 2'), (steer(1, 1, 3), 'must be'), (steer(1, 1) + 7, 'control tokens must lie in'), (None, 'control tokens for 0')])
+def test_control_tokens_of_the_wrong_kind(control, said):
+    with pytest.raises(ValueError, match=said): generate(toy(**STEERED), prompt(1, 4), 2, control=control)
