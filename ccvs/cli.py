@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'worlds', 'train', 'AsJson', 'Out', 'Preset', 'Seed', 'Changes', 'Show', 'doctor', 'render', 'prepare',
-           'show_form', 'do_run', 'codec', 'prior', 'detector', 'synthesize', 'what_to_evaluate', 'evaluate', 'demo',
-           'bench', 'run', 'convert', 'parity', 'main']
+           'show_form', 'do_run', 'codec', 'prior', 'pose', 'sound', 'detector', 'synthesize', 'what_to_evaluate',
+           'evaluate', 'demo', 'bench', 'run', 'convert', 'parity', 'main']
 
 # %% ../nbs/98_cli.ipynb #b5682713
 import json
@@ -24,7 +24,7 @@ app = typer.Typer(
          'Start with `ccvs doctor`, then `ccvs demo`.',
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 worlds = typer.Typer(help='Synthetic clips with exact ground truth.', no_args_is_help=True)
-train = typer.Typer(help='Train the two networks: first the codec, then the prior on its codes. And the small one that measures.', no_args_is_help=True)
+train = typer.Typer(help='Train the networks: first the codec, then the prior on its codes; between them what a control needs. And the small one that measures.', no_args_is_help=True)
 app.add_typer(worlds, name='worlds')
 app.add_typer(train, name='train')
 
@@ -123,8 +123,20 @@ def codec(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Ch
 # %% ../nbs/98_cli.ipynb #b24d8ee7
 @train.command()
 def prior(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
-    "Train the prior: which codes could follow. Needs a trained codec."
+    "Train the prior: which codes could follow. Needs a trained codec; `--set control=...` for one that can be led."
     do_run('train_prior', dict(preset=preset, seed=seed), changes, out, show, as_json)
+
+# %% ../nbs/98_cli.ipynb #6b1ed400
+@train.command()
+def pose(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
+    "Train the pose estimator: where is the arm? For models led by a trajectory; needs a trained codec."
+    do_run('train_pose', dict(preset=preset, seed=seed), changes, out, show, as_json)
+
+# %% ../nbs/98_cli.ipynb #6ad5e0bd
+@train.command()
+def sound(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
+    "Train the sound codec: what is heard in a frame? For models led by sound."
+    do_run('train_sound', dict(preset=preset, seed=seed), changes, out, show, as_json)
 
 # %% ../nbs/98_cli.ipynb #9a0b8246
 @train.command()

@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'PriorLoopCfg', 'rate_at', 'encode_clips', 'PriorRun', 'st
            'sample_codes', 'train_prior', 'held_out_loss']
 
 # %% ../../nbs/60_train/63_prior.ipynb #6e7f5275
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from typing import NamedTuple
@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from ..codec.frame import FrameCodec
+from ..control.layout import Control, Windows, lay_out, start_control
 from ..core.progress import progress
 from ..core.seed import torch_rng
 from ..data.clips import Clips
-from ..prior.transformer import Segment, Transformer, parameter_groups, plain_segments
+from ..prior.transformer import Transformer, parameter_groups
 from .pieces import Ema, seed_step
 
 # %% ../../nbs/60_train/63_prior.ipynb #9829954a
@@ -102,12 +103,12 @@ def sample_codes(
     batch: int,     # B
     frames: int,    # in a window; all T when there are fewer
     generator: torch.Generator,
-) -> Tensor:        # (B, frames, h, w)
+) -> Windows:       # codes (B, frames, h, w), and where they come from
     "Random windows of random clips."
     frames = min(frames, codes.shape[1])
     rows = torch.randint(len(codes), (batch, 1), generator=generator)
     first = torch.randint(codes.shape[1] - frames + 1, (batch, 1), generator=generator)
-    return codes[rows, first + torch.arange(frames)]
+    return Windows(codes[rows, first + torch.arange(frames)], rows[:, 0], first[:, 0])
 
 # %% ../../nbs/60_train/63_prior.ipynb #f828d071
 def train_prior(
@@ -117,15 +118,16 @@ def train_prior(
     *,
     seed: int = 0,
     start: int = 0,     # first step, when resuming
-    layout: Callable[[Tensor], list[Segment]] | None = None,  # (B, n) codes -> segments, default plain prediction
+    controls: Sequence[Control] | None = None,  # in the order of spec 7.3; None: the start token if there is one
+    frames: int | None = None,  # in a window; None: as many as the transformer sees
 ) -> Iterator[dict]:
-    "Maximise the likelihood of code sequences; yields one record per step."
+    "Maximise the likelihood of code sequences; yields one record per step (CCVS spec 7.4)."
     net = run.net.train()
-    device, layout = next(net.parameters()).device, layout or (lambda flat: plain_segments(flat, net.cfg))
+    device, controls = next(net.parameters()).device, [start_control(net.cfg)] if controls is None else controls
     for step in range(start, cfg.steps):
         seed_step(seed, step)
-        windows = sample_codes(codes, cfg.batch, net.cfg.window, torch_rng(seed, 'clips', step))
-        loss = net.loss(layout(windows.flatten(1).long().to(device)))
+        windows = sample_codes(codes, cfg.batch, frames or net.cfg.window, torch_rng(seed, 'clips', step))
+        loss = net.loss(lay_out(windows._replace(codes=windows.codes.long().to(device)), controls, net.cfg))
         rate = rate_at(step, cfg)
         for group in run.steps.param_groups: group['lr'] = cfg.lr * rate
         run.steps.zero_grad(set_to_none=True); loss.backward(); run.steps.step()
@@ -138,8 +140,15 @@ def held_out_loss(
     net: Transformer,
     codes: Tensor,     # (N, T, h, w) int16 of clips never trained on
     at_once: int = 16,
-) -> float:  # nats per code
-    "Mean negative log-likelihood on held-out clips."
-    net, device = net.eval(), next(net.parameters()).device
-    parts = codes.flatten(1).long().split(at_once)
-    return sum(net.loss(plain_segments(part.to(device), net.cfg)).item() * len(part) for part in parts) / len(codes)
+    controls: Sequence[Control] | None = None,  # of these clips, as for `train_prior`
+    frames: int | None = None,  # of each clip; None: all that the transformer can hold
+) -> float:  # nats per code, and per control token if there are any
+    "Mean negative log-likelihood on the first windows of held-out clips; what a control draws is drawn alike every time."
+    device, losses = next(net.eval().parameters()).device, []
+    controls, frames = [start_control(net.cfg)] if controls is None else controls, frames or net.cfg.window
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for rows in torch.arange(len(codes)).split(at_once):
+            windows = Windows(codes[rows, :frames].long().to(device), rows, torch.zeros_like(rows))
+            losses.append(net.loss(lay_out(windows, controls, net.cfg)).item() * len(rows))
+    return sum(losses) / len(codes)
