@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from ccvs.cli import main  # noqa: F401
+from ccvs.published import STAGES
 from ccvs.runs import fill_in, find_run, parameters, read_filled, run_notebook, runs_folder
 from ccvs.synth import load
 
@@ -13,7 +13,6 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 
 FOLDER = runs_folder() / 'published'
 FORMS = sorted(path.relative_to(FOLDER).with_suffix('').as_posix() for path in FOLDER.rglob('*.yaml'))
-ORDER = ('train_codec', 'train_pose', 'train_sound', 'train_prior', 'synthesize', 'evaluate_folders',
          'train_video_codec', 'train_image_encoder', 'train_poke_encoder')
 WORLD = dict(bairhd='worlds/pusher', kinetics600='worlds/acts', drums='worlds/drummer', ucf101='worlds/acts')
 LIGHT = dict(   # notebook -> what a dry run changes, besides size and steps
@@ -30,7 +29,7 @@ def default(notebook): return parameters(find_run(notebook))
 def test_a_form_says_only_what_its_notebook_knows(name):
     filled = read_filled(name)
     values = fill_in(default(filled.notebook), [], filled.parameters)
-    assert filled.official and filled.notebook in ORDER
+    assert filled.official and filled.notebook in STAGES
     kinds = {key: type(default(filled.notebook)[key]['default']) for key in values}
     wrong = {key: value for key, value in values.items() if not isinstance(value, kinds[key]) and kinds[key] is not type(None)}
     assert not wrong
@@ -60,7 +59,7 @@ def try_out(name, place):
 
 def in_order(dataset):
     names = [name for name in FORMS if name.startswith(f'{dataset}/')]
-    return sorted(names, key=lambda name: ORDER.index(read_filled(name).notebook))
+    return sorted(names, key=lambda name: STAGES.index(read_filled(name).notebook))
 
 
 @pytest.mark.parametrize('dataset', ['ucf101', pytest.param('bairhd', marks=pytest.mark.slow), pytest.param('kinetics600', marks=pytest.mark.slow),
