@@ -13,8 +13,8 @@ import pandas as pd
 from .runs import find_run, parameters, read_filled, runs_folder
 
 # %% ../nbs/99_published.ipynb #647a3565
-STAGES = ('train_codec', 'train_video_codec', 'train_image_encoder', 'train_poke_encoder', 'train_pose', 'train_sound', 'train_prior', 'synthesize',
-          'evaluate_folders')   # in the order in which they are done
+STAGES = ('train_codec', 'train_video_codec', 'train_image_encoder', 'train_poke_encoder', 'train_pose', 'train_sound', 'train_prior',
+          'train_poke_prior', 'train_poke_vae', 'synthesize', 'evaluate_folders')   # in the order in which they are done
 
 def published_runs(
     folder: Path | None = None,  # of forms; that of this checkout if None

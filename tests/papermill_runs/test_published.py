@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 FOLDER = runs_folder() / 'published'
 FORMS = sorted(path.relative_to(FOLDER).with_suffix('').as_posix() for path in FOLDER.rglob('*.yaml'))
 ORDER = ('train_codec', 'train_pose', 'train_sound', 'train_prior', 'synthesize', 'evaluate_folders',
-         'train_video_codec', 'train_image_encoder', 'train_poke_encoder')
+         'train_video_codec', 'train_image_encoder', 'train_poke_encoder', 'train_poke_prior', 'train_poke_vae')
 WORLD = dict(bairhd='worlds/pusher', kinetics600='worlds/acts', drums='worlds/drummer', ucf101='worlds/acts')
 LIGHT = dict(   # notebook -> what a dry run changes, besides size and steps
     train_codec=dict(clips=3, frames=10, check_clips=2), train_pose=dict(clips=3, frames=6, check_clips=2),
