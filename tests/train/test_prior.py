@@ -1,4 +1,5 @@
 "The prior's loop learns, repeats itself, and does not notice that it was stopped."
+from copy import deepcopy
 from itertools import islice
 from math import log
 
@@ -6,10 +7,10 @@ import pytest
 import torch
 
 from ccvs.core.config import override
-from ccvs.prior.transformer import PRESETS as TRANSFORMERS, build_transformer
+from ccvs.prior.transformer import PRESETS as TRANSFORMERS, build_transformer, plain_segments
 from ccvs.train.pieces import latest_checkpoint, load_checkpoint, save_checkpoint
-from ccvs.train.prior import PRESETS, PriorLoopCfg, encode_clips, held_out_loss, prior_parts, rate_at, restore_prior, start_prior, \
-    train_prior
+from ccvs.train.prior import PRESETS, PriorLoopCfg, after_given, encode_clips, held_out_loss, lean_on_previous, prior_parts, rate_at, \
+    restore_prior, start_prior, train_prior
 
 SHORT = override(PRESETS['tiny'], steps=12, warmup=4)
 
@@ -84,3 +85,30 @@ def test_codes_of_mirrored_clips_come_last():
     assert torch.equal(codes[:3], encode_clips(codec, ArrayClips(clips), at_once=3))
     assert torch.equal(codes[3:], encode_clips(codec, ArrayClips(clips[..., ::-1].copy())))
     assert not torch.equal(codes[3:], codes[:3])
+
+
+def test_a_leaning_transformer_repeats_what_stands_still():
+    "Frames of random codes that never change: after the first, every code is the likeliest one, and no gradient step was taken."
+    cfg = override(TRANSFORMERS['worlds64'], vocab=256, grid=(4, 4), capacity=128)
+    net = build_transformer(cfg, torch.Generator().manual_seed(0))
+    still = torch.randint(256, (4, 16), generator=torch.Generator().manual_seed(1)).repeat(1, 8)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        before, after = (model(plain_segments(still, cfg))[:, 16:-1].argmax(-1) == still[:, 17:] for model in (net, lean_on_previous(deepcopy(net))))
+    assert before.float().mean() < .1
+    assert after.float().mean() > .9     # the first slot of a frame is looked up one frame too late
+
+
+def test_leaning_needs_four_heads():
+    with pytest.raises(ValueError, match='4 heads'): lean_on_previous(build_transformer(override(TRANSFORMERS['tiny'], heads=2)))
+
+
+def test_given_frames_are_read_but_not_learnt():
+    cfg, codes = TRANSFORMERS['tiny'], toy_codes().flatten(1).long()
+    net = build_transformer(cfg, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = net(plain_segments(codes, cfg))[:, 31:-1]
+        wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), codes[:, 32:].flatten())
+        assert net.loss(after_given(codes, cfg, 2)) == pytest.approx(wanted.item(), abs=1e-5)
+        assert net.loss(after_given(codes, cfg, 0)) == net.loss(plain_segments(codes, cfg))
+    assert held_out_loss(net, toy_codes(), given=2) == pytest.approx(wanted.item(), abs=1e-5)
