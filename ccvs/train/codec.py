@@ -66,8 +66,8 @@ PRESETS = {
     'worlds64': CodecLoopCfg(6_800,   groups=4,   clips=6,  clip_length=4, max_stride=2,  offsets=(1, 2), memory=2,   lr=.006, anneal=.2,   hidden=.02, perceptual=0., adversarial=0.,
                              critic_from=6_800, copy_first=True, memory_from=5_000, draw=24, quantize_from=150, revive_every=50,
                              elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
-    'worlds64_on': CodecLoopCfg(1_400, groups=4, clips=8, clip_length=3, max_stride=2,  offsets=(1, 2), memory=2,   keep_first=1, lr=.005, momentum=.5, anneal=.6, ema=.995,
-                             square=5., hidden=.02, perceptual=0., adversarial=0., critic_from=1_400, draw=24, draw_every=4,
+    'worlds64_on': CodecLoopCfg(1_200, groups=4, clips=8, clip_length=3, max_stride=2,  offsets=(1, 2), memory=2,   keep_first=1, lr=.005, momentum=.5, anneal=.6, ema=.995,
+                             square=5., hidden=.02, perceptual=0., adversarial=0., critic_from=1_200, draw=24, draw_every=4,
                              elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
     'bair':     CodecLoopCfg(200_000, groups=32,  clips=16, clip_length=4, max_stride=9),
 }

@@ -42,7 +42,7 @@ class PriorLoopCfg:
 PRESETS = {
     #                        steps    batch      rate
     'tiny':     PriorLoopCfg(20,      batch=4,   lr=1e-3, warmup=5,   decay=True, ema=.9),
-    'worlds64': PriorLoopCfg(2_200,   batch=8,   lr=1e-3, warmup=50,  decay=True, ema=.995, weight_decay=.05, given=2, copy_first=True),
+    'worlds64': PriorLoopCfg(1_800,   batch=8,   lr=1e-3, warmup=50,  decay=True, ema=.995, weight_decay=.05, given=2, copy_first=True),
     'bair':     PriorLoopCfg(200_000, batch=16,  lr=1e-5),
 }
 
