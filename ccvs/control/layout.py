@@ -43,19 +43,23 @@ def unweave(
     codes = rearrange(units[..., cfg.control_tokens:], 'b t (h w) -> b t h w', h=cfg.grid[0])
     return codes, units[..., :cfg.control_tokens] if cfg.control_tokens else None
 
-# %% ../../nbs/50_control/50_layout.ipynb #cb8e69a3
+# %% ../../nbs/50_control/50_layout.ipynb #a07e0850
 def stream_segments(
     stream: Tensor,          # (B, N) from `weave`, beginning with a whole unit
     cfg: TransformerCfg,
+    given: int = 0,          # frames at the start that are not to be predicted
 ) -> list[Segment]:          # their places are counted from the beginning of the stream
-    "The stream as segments, all to be predicted (CCVS spec 7.2, 7.3)."
-    if not cfg.control_tokens: return [frame_segment(stream, cfg.frame_tokens)]
+    "The stream as segments, to be predicted but for the given frames (CCVS spec 7.2, 7.3)."
+    if not cfg.control_tokens:
+        cut = given * cfg.frame_tokens
+        known = [frame_segment(stream[:, :cut], cfg.frame_tokens, predicted=False)] if cut else []
+        return [*known, frame_segment(stream[:, cut:], cfg.frame_tokens, cut)]
     slots, parts = torch.arange(cfg.control_tokens, device=stream.device), []
     for frame, unit in enumerate(stream.split(cfg.unit, 1)):
         control, codes = unit[:, :cfg.control_tokens], unit[:, cfg.control_tokens:]
         time = slots.new_full((control.shape[1],), frame)
-        parts.append(Segment(control, Table.CONTROL, time, slots[:control.shape[1]], predicted=True))
-        if codes.shape[1]: parts.append(frame_segment(codes, cfg.frame_tokens, frame * cfg.frame_tokens))
+        parts.append(Segment(control, Table.CONTROL, time, slots[:control.shape[1]], predicted=frame >= given))
+        if codes.shape[1]: parts.append(frame_segment(codes, cfg.frame_tokens, frame * cfg.frame_tokens, predicted=frame >= given))
     return parts
 
 # %% ../../nbs/50_control/50_layout.ipynb #ee089352
@@ -78,15 +82,16 @@ def prefix_tokens(before: Sequence[Segment]) -> int:
     "How many tokens of the window a prefix takes; start and label have room of their own."
     return sum(part.tokens.shape[1] for part in before if part.table not in (Table.START, Table.LABEL))
 
-# %% ../../nbs/50_control/50_layout.ipynb #eaf8b84b
+# %% ../../nbs/50_control/50_layout.ipynb #1294697a
 def training_segments(
     stream: Tensor,              # (B, N) from `weave`; what is beyond the capacity is left out
     before: Sequence[Segment],   # the prefix
     cfg: TransformerCfg,
+    given: int = 0,              # frames at the start that are read but not learnt
 ) -> list[Segment]:
     "Prefix and stream, with the tokens marked that are to be predicted (CCVS spec 7.4)."
-    parts = stream_segments(stream[:, :cfg.capacity - prefix_tokens(before)], cfg)
-    if before and not any(part.table in (Table.START, Table.LABEL) for part in before):
+    parts = stream_segments(stream[:, :cfg.capacity - prefix_tokens(before)], cfg, given)
+    if before and not given and not any(part.table in (Table.START, Table.LABEL) for part in before):
         head, parts = parts[0], parts[1:]
         cut = lambda span, predicted: head._replace(tokens=head.tokens[:, span], time=head.time[span], slot=head.slot[span], predicted=predicted)
         parts = [cut(slice(1), False), cut(slice(1, None), True), *parts]
@@ -134,15 +139,16 @@ def token_control(
         return windows._replace(control=control[windows.rows[:, None], frames].to(windows.codes.device).long()), None
     return place
 
-# %% ../../nbs/50_control/50_layout.ipynb #925d422b
+# %% ../../nbs/50_control/50_layout.ipynb #8fc61b91
 def lay_out(
     windows: Windows,
     controls: Sequence[Control],  # in the order of spec 7.3: label, start, control tokens, end frame
     cfg: TransformerCfg,
+    given: int = 0,               # frames at the start that are read but not learnt
 ) -> list[Segment]:
     "What the transformer is trained on: the windows with all their controls."
     before = []
     for control in controls:
         windows, prefix = control(windows)
         if prefix is not None: before += prefix(0)
-    return training_segments(weave(windows.codes.flatten(1), windows.control, cfg), before, cfg)
+    return training_segments(weave(windows.codes.flatten(1), windows.control, cfg), before, cfg, given)

@@ -85,7 +85,7 @@ def finetune_prior(
 ) -> Tuned:             # of a Transformer
     "Continue to train a copy of a transformer on other codes."
     transformer = deepcopy(transformer).requires_grad_(True)
-    loop = override(PRIOR_LOOPS['worlds64'], steps=MANY, batch=cfg.batch, lr=cfg.prior_lr, warmup=5, decay=False, ema=cfg.ema)
+    loop = override(PRIOR_LOOPS['worlds64'], steps=MANY, batch=cfg.batch, lr=cfg.prior_lr, warmup=5, decay=False, ema=cfg.ema, given=0, copy_first=False)
     run = start_prior(transformer, loop)
     records = list(progress(within(train_prior(run, codes, loop, seed=seed), cfg), cfg.steps or None, 'fine-tune the transformer', 'step'))
     return Tuned(run.averaged.net.eval().requires_grad_(False), records)

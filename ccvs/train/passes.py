@@ -88,6 +88,7 @@ def clip_pass(
     offsets: tuple[int, ...],  # contexts, 1 is the previous frame
     memory: int,               # frames kept
     quantize: Callable[[Tensor], Quantized] | None = None,  # None: the codec's own
+    keep_first: int = 0,       # frames that are never forgotten, fewer than `memory`
 ) -> ClipPass:
     "Decode a clip frame by frame from its codes and the memory of what was decoded (CCVS spec 6.3)."
     B, T = clip.shape[:2]
@@ -100,5 +101,6 @@ def clip_pass(
         frames.append(codec.decode(z_q[:, t], [kept[-k] for k in offsets if k <= len(kept)]).frames)
         if t == T - 1: break
         kept[-1] = [skip.detach() for skip in kept[-1]]
-        kept = (kept + [codec.encode(frames[-1]).skips])[-memory:]
+        kept.append(codec.encode(frames[-1]).skips)
+        if len(kept) > memory: del kept[keep_first]
     return ClipPass(torch.stack(frames, 1), quantized.loss)

@@ -12,6 +12,7 @@ from ccvs.data.worlds.pusher import pusher
 from ccvs.nn.critics import CriticCfg, build_clip_critic, build_image_critic
 from ccvs.train.codec import PRESETS, CodecLoopCfg, restore_parts, revive_codes, run_parts, sample_pairs, sample_windows, start_run, \
     train_codec
+from ccvs.train.passes import clip_pass
 from ccvs.train.pieces import latest_checkpoint, load_checkpoint, save_checkpoint
 
 SIZES = FrameCodecCfg(32, (8, 8, 16, 16), latent_width=16, codes=32, motion_widths=(8, 8, 8))
@@ -107,3 +108,32 @@ def test_revived_codes_lie_on_features_and_the_others_stay():
     after, rows = run.codec.quantizer.embedding.weight, feats.movedim(1, -1).flatten(0, -2)
     assert torch.equal(after[5:], before[5:]) and torch.equal(run.averaged.net.quantizer.embedding.weight[:5], after[:5])
     assert all((row == rows).all(1).any() for row in after[:5])
+
+
+def test_the_first_frame_stays_in_memory(clips):
+    "With keep_first the third decoded frame still sees the real one, and no longer the first decoded one."
+    codec, seen = fresh(SHORT).codec, []
+    clip = clips.window(0)[None, :5].float() / 127.5 - 1
+    decode = codec.decode
+    codec.decode = lambda z_q, contexts: seen.append(contexts) or decode(z_q, contexts)
+    with torch.no_grad():
+        first = codec.encode(clip[:, 0]).skips[0]
+        for keep, wanted in ((0, [True, True, False, False]), (1, [True] * 4)):
+            seen.clear()
+            clip_pass(codec, clip, (1, 2), 2, keep_first=keep)
+            assert [any(torch.allclose(context[0], first, atol=1e-6) for context in contexts) for contexts in seen] == wanted
+            assert [len(contexts) for contexts in seen] == [1, 2, 2, 2]
+
+
+def test_drawing_gets_rarer_once_the_memory_has_joined(clips):
+    cfg = override(SHORT, memory_from=3, draw_every=2)
+    rows = list(train_codec(fresh(cfg), batches(clips, 4, seed=0), cfg))
+    assert ['recon_alone' in row for row in rows] == [True] * 3 + [False, True, False, True, False, True]
+
+
+def test_the_squared_error_counts_for_the_step_but_is_not_recorded(clips):
+    rows = [list(train_codec(fresh(cfg), batches(clips, 4, seed=0), cfg))
+            for cfg in (override(SHORT, steps=5, memory_from=0, square=value) for value in (0., 9.))]
+    assert rows[0][0]['recon'] == rows[1][0]['recon']
+    assert rows[0][-1]['recon'] != rows[1][-1]['recon']
+    assert set(rows[0][0]) == set(rows[1][0])

@@ -1,15 +1,17 @@
 "The prior's loop learns, repeats itself, and does not notice that it was stopped."
+from copy import deepcopy
 from itertools import islice
 from math import log
 
 import pytest
 import torch
 
+from ccvs.control.layout import training_segments
 from ccvs.core.config import override
-from ccvs.prior.transformer import PRESETS as TRANSFORMERS, build_transformer
+from ccvs.prior.transformer import PRESETS as TRANSFORMERS, build_transformer, plain_segments
 from ccvs.train.pieces import latest_checkpoint, load_checkpoint, save_checkpoint
-from ccvs.train.prior import PRESETS, PriorLoopCfg, encode_clips, held_out_loss, prior_parts, rate_at, restore_prior, start_prior, \
-    train_prior
+from ccvs.train.prior import PRESETS, PriorLoopCfg, encode_clips, held_out_loss, lean_on_previous, prior_parts, rate_at, \
+    restore_prior, start_prior, train_prior
 
 SHORT = override(PRESETS['tiny'], steps=12, warmup=4)
 
@@ -84,3 +86,48 @@ def test_codes_of_mirrored_clips_come_last():
     assert torch.equal(codes[:3], encode_clips(codec, ArrayClips(clips), at_once=3))
     assert torch.equal(codes[3:], encode_clips(codec, ArrayClips(clips[..., ::-1].copy())))
     assert not torch.equal(codes[3:], codes[:3])
+
+
+def test_a_leaning_transformer_repeats_what_stands_still():
+    "Frames of random codes that never change: after the first, every code is the likeliest one, and no gradient step was taken."
+    cfg = override(TRANSFORMERS['worlds64'], vocab=256, grid=(4, 4), capacity=128)
+    net = build_transformer(cfg, torch.Generator().manual_seed(0))
+    still = torch.randint(256, (4, 16), generator=torch.Generator().manual_seed(1)).repeat(1, 8)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        before, after = (model(plain_segments(still, cfg))[:, 16:-1].argmax(-1) == still[:, 17:] for model in (net, lean_on_previous(deepcopy(net))))
+    assert before.float().mean() < .1
+    assert after.float().mean() > .9     # the first slot of a frame is looked up one frame too late
+
+
+def test_leaning_needs_four_heads():
+    with pytest.raises(ValueError, match='4 heads'): lean_on_previous(build_transformer(override(TRANSFORMERS['tiny'], heads=2)))
+
+
+def test_given_frames_are_read_but_not_learnt():
+    cfg, codes = TRANSFORMERS['tiny'], toy_codes().flatten(1).long()
+    net = build_transformer(cfg, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = net(plain_segments(codes, cfg))[:, 31:-1]
+        wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), codes[:, 32:].flatten())
+        assert net.loss(training_segments(codes, [], cfg, 2)) == pytest.approx(wanted.item(), abs=1e-5)
+        assert net.loss(training_segments(codes, [], cfg, 0)) == net.loss(plain_segments(codes, cfg))
+    assert held_out_loss(net, toy_codes(), given=2) == pytest.approx(wanted.item(), abs=1e-5)
+
+
+def test_a_leaning_transformer_is_not_disturbed_by_control_tokens():
+    "Two tokens before every frame, and an end frame and a start token before them all: still the previous frame is repeated."
+    from ccvs.control.end_frame import end_prefix
+    from ccvs.control.layout import join_prefixes, start_prefix, weave
+    cfg = override(TRANSFORMERS['worlds64'], vocab=256, grid=(4, 4), frames=12, capacity=160, control_vocab=32, control_tokens=2, start=True)
+    source = torch.Generator().manual_seed(1)
+    still, end = torch.randint(256, (4, 16), generator=source).repeat(1, 8), torch.randint(256, (4, 4, 4), generator=source)
+    torch.manual_seed(0)
+    net = lean_on_previous(build_transformer(cfg, torch.Generator().manual_seed(0)))
+    before = join_prefixes(start_prefix(cfg, 4, still.device), end_prefix(end, 9, cfg))(0)
+    segments = training_segments(weave(still, torch.randint(32, (4, 8, 2), generator=source), cfg), before, cfg)
+    with torch.no_grad(): logits = net(segments)
+    codes = torch.cat([part.tokens if part.table == 0 else torch.full_like(part.tokens, -1) for part in segments], 1)
+    learnt = torch.arange(codes.shape[1]) >= 1 + 16 + 18 + 2                  # after the prefix and the first frame
+    right = (logits[:, :-1, :256].argmax(-1) == codes[:, 1:])[:, learnt[1:] & (codes[0, 1:] >= 0)]
+    assert right.float().mean() > .9
