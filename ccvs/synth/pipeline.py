@@ -49,7 +49,7 @@ class PredictorCfg:
 PRESETS = {
     #                        memory of the decoder
     'tiny':     PredictorCfg(memory=2,  offsets=(1, 2), given=4),
-    'worlds64': PredictorCfg(SamplingCfg(slide=2), memory=2, offsets=(1, 2), given=4),
+    'worlds64': PredictorCfg(SamplingCfg(slide=4), memory=2, offsets=(1, 2), keep_first=1, given=4),
     'bair':     PredictorCfg(SamplingCfg(control=ChoiceCfg(top_k=10)), memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
     'kinetics': PredictorCfg(memory=8,  offsets=tuple(range(1, 9)),  given=5),
     'drums':    PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=15, fps=30., keep_first=8),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -37,9 +38,12 @@ class CodecLoopCfg:
     max_stride: int = 9          # frames between neighbours of a clip, at most
     offsets: tuple[int, ...] = (1, 2, 3, 4)  # which earlier frames are contexts, 1 is the previous one
     memory: int = 4              # frames kept
-    lr: float = .002             # Adam, betas (0, .99)
+    keep_first: int = 0          # frames of a clip that are never forgotten
+    lr: float = .002             # Adam, betas (momentum, .99)
+    momentum: float = 0.         # as published
     anneal: float = 0.           # share of the run over which the rate falls to zero at the end
     ema: float = .999            # decay of the averaged weights, per turn
+    square: float = 0.           # weight of the squared error beside the absolute one, once the memory has joined
     perceptual: float = 10.      # weight of the perceptual loss
     hidden: float = 1.           # weight of the occlusion loss
     adversarial: float = 1.      # weight of the adversarial loss
@@ -48,7 +52,8 @@ class CodecLoopCfg:
     r1_every: int = 16           # steps between R1 turns
     copy_first: bool = False     # begin with a decoder that copies, see `lean_on_memory`
     memory_from: int = 0         # step at which the memory joins; before it, frames are drawn from their codes alone
-    draw: int = 0                # frames per step drawn from their codes alone
+    draw: int = 0                # frames per turn drawn from their codes alone
+    draw_every: int = 1          # steps between these turns once the memory has joined
     quantize_from: int = 0       # step at which the codebook joins, seeded with features; 0: from the start, unseeded
     revive_every: int = 0        # steps between re-seedings of unused codes in the first 60 % of the run, 0: never
     elastic: ElasticCfg = ElasticCfg()  # the distorted views
@@ -58,8 +63,11 @@ PRESETS = {
     #                        steps    image turn  clip turn                               contexts                    rates                 weights
     'tiny':     CodecLoopCfg(24,      groups=2,   clips=2,  clip_length=4, max_stride=1,  offsets=(1, 2), memory=2,   anneal=.4, ema=.9,    perceptual=0., adversarial=.1,
                              critic_from=12, copy_first=True, memory_from=6, draw=8, quantize_from=3, revive_every=5, elastic=ELASTIC['worlds64']),
-    'worlds64': CodecLoopCfg(10_500,  groups=4,   clips=6,  clip_length=4, max_stride=2,  offsets=(1, 2), memory=2,   lr=.006, anneal=.35,  hidden=.02, perceptual=0., adversarial=0.,
-                             critic_from=10_500, copy_first=True, memory_from=5_000, draw=24, quantize_from=150, revive_every=50,
+    'worlds64': CodecLoopCfg(6_800,   groups=4,   clips=6,  clip_length=4, max_stride=2,  offsets=(1, 2), memory=2,   lr=.006, anneal=.2,   hidden=.02, perceptual=0., adversarial=0.,
+                             critic_from=6_800, copy_first=True, memory_from=5_000, draw=24, quantize_from=150, revive_every=50,
+                             elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
+    'worlds64_on': CodecLoopCfg(1_200, groups=4, clips=8, clip_length=3, max_stride=2,  offsets=(1, 2), memory=2,   keep_first=1, lr=.005, momentum=.5, anneal=.6, ema=.995,
+                             square=5., hidden=.02, perceptual=0., adversarial=0., critic_from=1_200, draw=24, draw_every=4,
                              elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
     'bair':     CodecLoopCfg(200_000, groups=32,  clips=16, clip_length=4, max_stride=9),
     'ucf':      CodecLoopCfg(800_000, groups=32,  clips=16, clip_length=4, max_stride=9),
@@ -106,8 +114,8 @@ def start_run(
     if cfg.copy_first: lean_on_memory(codec)
     critics = [*image_critic.parameters(), *clip_critic.parameters()]
     return CodecRun(codec, Ema(codec, cfg.ema), image_critic, clip_critic,
-                    Adam(codec.parameters(), **lazy_adam(cfg.lr, (0., .99), None)),
-                    Adam(critics, **lazy_adam(cfg.lr, (0., .99), cfg.r1_every)), Usage(codec.cfg.codes))
+                    Adam(codec.parameters(), **lazy_adam(cfg.lr, (cfg.momentum, .99), None)),
+                    Adam(critics, **lazy_adam(cfg.lr, (cfg.momentum, .99), cfg.r1_every)), Usage(codec.cfg.codes))
 
 # %% ../../nbs/60_train/62_codec.ipynb #6d7fb5b8
 def _bilinear(weight: Tensor) -> None:
@@ -197,7 +205,7 @@ def image_turn(run: CodecRun, clips: Tensor, turn: Turn) -> tuple[ImagePass, dic
     terms = dict(recon=(made.real - made.fake).abs().mean(), motion=motion_recovery_loss(made.motions, view.motion, view.masked),
                  occlusion=occlusion_loss(made.occlusion, view.masked), codebook_image=made.quantization)
     loss = made.quantization + terms['recon'] + terms['motion'] + cfg.hidden * terms['occlusion']
-    loss = loss + cfg.perceptual * turn.perceptual(made.fake, made.real)
+    loss = loss + cfg.perceptual * turn.perceptual(made.fake, made.real) + cfg.square * F.mse_loss(made.fake, made.real)
     if turn.judged:
         terms['fooled'] = generator_loss(run.image_critic(made.fake))
         loss = loss + cfg.adversarial * terms['fooled']
@@ -209,10 +217,11 @@ def image_turn(run: CodecRun, clips: Tensor, turn: Turn) -> tuple[ImagePass, dic
 # %% ../../nbs/60_train/62_codec.ipynb #4fcf96c2
 def clip_turn(run: CodecRun, clip: Tensor, turn: Turn) -> dict[str, Tensor]:
     "Generator and critic on (B, T, C, H, W) clips; the numbers to record (CCVS spec 6.3)."
-    cfg, played = turn.cfg, clip_pass(run.codec, clip, turn.cfg.offsets, turn.cfg.memory, turn.quantize)
+    cfg = turn.cfg
+    played = clip_pass(run.codec, clip, cfg.offsets, cfg.memory, turn.quantize, cfg.keep_first)
     fake, real = played.fake[:, 1:].flatten(0, 1), clip[:, 1:].flatten(0, 1)
     terms = dict(recon_clip=(real - fake).abs().mean(), codebook=played.quantization)
-    loss = sum(terms.values()) + cfg.perceptual * turn.perceptual(fake, real)
+    loss = sum(terms.values()) + cfg.perceptual * turn.perceptual(fake, real) + cfg.square * F.mse_loss(fake, real)
     volumes = clip.transpose(1, 2), played.fake.transpose(1, 2)   # critics of clips read (B, C, T, H, W)
     if turn.judged:
         terms['fooled_clip'] = generator_loss(run.clip_critic(volumes[1]))
@@ -252,7 +261,7 @@ def train_codec(
         clips = batch['clip'].to(device).float() / 127.5 - 1
         if cfg.quantize_from and step == cfg.quantize_from: revive_codes(run, torch.ones_like(used), _encode_some(codec, clips), turn.random)
         terms = {}
-        if cfg.draw:
+        if cfg.draw and (step < cfg.memory_from or every(step, cfg.draw_every)):
             some = torch.randperm(clips.shape[0] * clips.shape[1], generator=turn.random)[:cfg.draw]
             drawn, terms = draw_turn(run, clips.flatten(0, 1)[some], turn)
             used[drawn.codes.flatten()] = True
