@@ -46,13 +46,14 @@ class Block(nn.Module):
         D = cfg.hidden
         self.heads, self.norm1, self.norm2, self.norm3 = cfg.heads, *(nn.GroupNorm(16, D) for _ in range(3))
         self.conv1, self.conv2 = (nn.Conv2d(D, D, 3, padding=1) for _ in range(2))
-        self.hear_time, self.hear_cond = nn.Linear(D, D), nn.Conv2d(cfg.cond_width, D, 1)
+        self.hear_time, self.hear_cond = nn.Linear(D, 2 * D), nn.Conv2d(cfg.cond_width, D, 1)
         self.qkv, self.out = nn.Conv2d(D, 3 * D, 1), nn.Conv2d(D, D, 1)
         for last in (self.conv2, self.out): nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, time: Tensor, cond: Tensor) -> Tensor:  # (B, D, h, w), (B, D), (B, K, h, w)
-        feats = self.conv1(F.silu(self.norm1(x))) + self.hear_time(time)[..., None, None] + self.hear_cond(cond)
-        x = x + self.conv2(F.silu(self.norm2(feats)))
+        scale, shift = self.hear_time(time)[..., None, None].chunk(2, 1)      # after the norm, which would take a shift away
+        feats = self.norm2(self.conv1(F.silu(self.norm1(x))) + self.hear_cond(cond))
+        x = x + self.conv2(F.silu(feats * (1 + scale) + shift))
         q, k, v = rearrange(self.qkv(self.norm3(x)), 'b (three n c) h w -> three b n (h w) c', three=3, n=self.heads)
         seen = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(rearrange(seen, 'b n (h w) c -> b (n c) h w', h=x.shape[2]))

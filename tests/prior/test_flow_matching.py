@@ -72,3 +72,9 @@ def test_it_learns_the_condition():
 @pytest.mark.parametrize('broken', [dict(hidden=20), dict(heads=3), dict(steps=0)])
 def test_sizes_that_cannot_be(broken):
     with pytest.raises(ValueError): override(CFG, **broken)
+
+
+def test_velocities_hear_the_time():
+    prior, x, cond = stirred(), torch.randn(1, 3, 4, 4), torch.randn(1, 4, 4, 4)
+    early, late = (prior.velocity(x, torch.tensor([time]), cond) for time in (.1, .9))
+    assert (early - late).abs().max() > 1e-3
