@@ -28,7 +28,20 @@ def run(name, out, **values):
     return json.loads((out/'record.json').read_text())
 
 
+def leave_an_earlier_run(out):
+    "More clips and futures than the next run will write, and a file that is nobody's."
+    for name in ('real/vid_00009.mp4', 'fake/vid_00009.mp4', 'fake_7/vid_00000.mp4', 'rec/vid_00009.mp4', 'real/mine.mp4'):
+        (out/name).parent.mkdir(parents=True, exist_ok=True)
+        (out/name).write_text('earlier')
+
+
+def results(out):
+    "Folder -> videos in it."
+    return {side.name: sorted(path.name for path in side.iterdir()) for side in out.iterdir() if side.name.startswith(('real', 'fake', 'rec')) and side.is_dir()}
+
+
 def test_demo_on_a_world(model, tmp_path):
+    leave_an_earlier_run(tmp_path/'out')
     record = run('demo', tmp_path/'out', model=model, count=3)
     page = (tmp_path/'out'/'report.html').read_text()
     assert page.count('data:video/mp4;base64,') == 3 * 4    # what happened, two futures, decoded from codes
@@ -36,6 +49,8 @@ def test_demo_on_a_world(model, tmp_path):
     assert len(list((tmp_path/'out'/'data'/'clips').glob('*.mp4'))) == 3
     assert probe(tmp_path/'out'/'fake_1'/'vid_00002.mp4').frames == 5
     assert (tmp_path/'out'/'strip.png').is_file()
+    videos = [f'vid_{i:05d}.mp4' for i in range(3)]
+    assert results(tmp_path/'out') == dict(real=['mine.mp4', *videos], fake=videos, fake_1=videos, rec=videos)
     numbers = record['numbers']
     assert numbers['clips'] == 3 and len(numbers['curves']['mean_psnr']['mean']) == 3 and 'reconstruction_28_dB' in numbers['verdicts']
     assert 'fine_tuning' not in numbers and 'fine-tuned' not in page
@@ -62,11 +77,14 @@ def test_demo_on_a_folder_without_a_video_is_one_sentence(model, tmp_path):
 
 
 def test_synthesize_writes_paired_folders(model, tmp_path):
+    leave_an_earlier_run(tmp_path/'out')
+    (tmp_path/'out'/'real'/'mine.mp4').unlink()
     record = run('synthesize', tmp_path/'out', model=model, clips=3)
     assert record['numbers']['folders'] == ['real', 'fake', 'fake_1', 'rec']
     for folder in record['numbers']['folders']:
         assert [path.name for path in sorted((tmp_path/'out'/folder).iterdir())] == [f'vid_{i:05d}.mp4' for i in range(3)]
         assert read_video(tmp_path/'out'/folder/'vid_00002.mp4').shape == (5, 3, 32, 32)
+    assert set(results(tmp_path/'out')) == set(record['numbers']['folders'])
 
 
 def test_evaluate_goes_on_where_it_was(model, tmp_path):
