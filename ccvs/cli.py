@@ -74,13 +74,13 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     "Look at every video of a folder and write index.parquet; broken files are set aside there with the reason."
-    from ccvs.data.index import build_index
+    from ccvs.data.index import build_index, index_home, set_aside
     index = build_index(folder, split=split, workers=workers, seconds=seconds, retry_bad=retry_bad)
     bad = index[index.status != 'ok']
     if as_json: print(json.dumps(dict(folder=str(folder), usable=len(index) - len(bad), set_aside=dict(zip(bad.path, bad.reason)))))
     else:
-        for path, reason in zip(bad.path, bad.reason): print(f'set aside: {path}: {reason}')
-        print(f'{len(index) - len(bad)} of {len(index)} videos in {folder} can be used')
+        for sentence in set_aside(dict(zip(bad.path, bad.reason))): print(f'set aside: {sentence}')
+        print(f'{len(index) - len(bad)} of {len(index)} videos in {folder} can be used; this is written down in {index_home(folder) / "index.parquet"}')
     if len(bad) == len(index): raise RunError(f'{folder} holds no video that can be read')
 
 # %% ../nbs/98_cli.ipynb #055888e3
@@ -110,7 +110,9 @@ def do_run(
     values = fill_in(form, changes or [], given | dict(out_dir=str(out.resolve()) if out else None))
     out_dir = path.parent / (values.get('out_dir') or form['out_dir']['default'] or f'out/{name}')
     values['out_dir'] = str(out_dir)
-    executed = run_notebook(path, values, out_dir, sys.stderr if as_json else sys.stdout)
+    said = sys.stderr if as_json else sys.stdout
+    print(f'{path.parent.name}/{path.name} is starting', file=said, flush=True)
+    executed = run_notebook(path, values, out_dir, said)
     print(json.dumps(read_record(out_dir)) if as_json else f'Done. The run is in {out_dir}, its notebook is {executed.name}.')
     return out_dir
 
