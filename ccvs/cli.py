@@ -114,6 +114,7 @@ def do_run(
     print(f'{path.parent.name}/{path.name} is starting', file=said, flush=True)
     executed = run_notebook(path, values, out_dir, said)
     print(json.dumps(read_record(out_dir)) if as_json else f'Done. The run is in {out_dir}, its notebook is {executed.name}.')
+    if (out_dir / 'report.html').is_file() and not as_json: print(f'Open {out_dir / "report.html"} in a browser.')
     return out_dir
 
 # %% ../nbs/98_cli.ipynb #621c6dfd
@@ -171,13 +172,12 @@ def evaluate(
 # %% ../nbs/98_cli.ipynb #b7a7f0a1
 @app.command()
 def demo(
-    clips: Annotated[Optional[Path], typer.Option(help='A folder of your own videos; a short fine-tuning on them comes first.')] = None,
+    clips: Annotated[Optional[Path], typer.Option(help='A folder of your own videos, half a minute in all or more; a short fine-tuning on them comes first.')] = None,
     seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False,
 ) -> None:
     "The whole way in minutes: held-out clips, several futures of each, how good they are, and a report to open in a browser."
     if clips and not clips.is_dir(): raise RunError(f'--clips wants a folder of videos, {clips} is none')
-    out_dir = do_run('demo', dict(clips=str(clips.resolve()) if clips else None, seed=seed), changes, out, show, as_json)
-    if out_dir and (out_dir / 'report.html').is_file() and not as_json: print(f'Open {out_dir / "report.html"} in a browser.')
+    do_run('demo', dict(clips=str(clips.resolve()) if clips else None, seed=seed), changes, out, show, as_json)
 
 # %% ../nbs/98_cli.ipynb #0afe6b49
 @app.command()

@@ -111,6 +111,14 @@ def test_a_path_looked_for_in_the_wrong_place_gets_a_hint(checkout, tmp_path, mo
     assert ask('train', 'codec', '--set', 'clips=./videos/mine').exit_code == 0
 
 
+def test_a_run_that_wrote_a_report_ends_with_its_place(checkout):
+    (checkout / 'out' / 'toy').mkdir(parents=True)
+    (checkout / 'out' / 'toy' / 'report.html').write_text('a report')
+    for words in (('train', 'codec'), ('demo',)):
+        last = ask(*words).stdout.splitlines()[-1]
+        assert last == f'Open {checkout / "out" / "toy" / "report.html"} in a browser.'
+
+
 def test_a_run_says_at_once_that_it_starts(checkout):
     assert ask('train', 'codec').stdout.startswith('papermill_runs/train_codec.ipynb is starting\n')
 

@@ -53,10 +53,11 @@ def test_demo_on_a_world(model, tmp_path):
     assert results(tmp_path/'out') == dict(real=['mine.mp4', *videos], fake=videos, fake_1=videos, rec=videos)
     numbers = record['numbers']
     assert numbers['clips'] == 3 and len(numbers['curves']['mean_psnr']['mean']) == 3 and 'reconstruction_28_dB' in numbers['verdicts']
+    assert 'the futures in fake, fake_1,' in page and 'Shown here: 3 clips, and 2 futures of each' in page and '`' not in re.sub(r'(?s)<script>.*', '', page)
     assert 'fine_tuning' not in numbers and 'fine-tuned' not in page
 
 
-def test_demo_on_own_videos(model, tmp_path):
+def test_demo_on_own_videos(model, tmp_path, capsys):
     (tmp_path/'own').mkdir()
     noise = torch.Generator().manual_seed(0)
     for i in range(2):
@@ -65,6 +66,12 @@ def test_demo_on_own_videos(model, tmp_path):
     record = run('demo', tmp_path/'out', model=model, clips=str(tmp_path/'own'), count=2, steps=2)
     page = (tmp_path/'out'/'report.html').read_text()
     assert record['numbers']['fine_tuning']['steps_codec'] == record['numbers']['fine_tuning']['steps_transformer'] == 2
+    said = capsys.readouterr().out
+    assert 'set aside: broken<b>.mp4: ' in said and 'looking at every file' in said and 'were held out and are predicted here' in said
+    assert said.index('decoding 2 held-out windows') < said.index('predicting 2 futures of each')
+    assert '2 videos of yours could be read' in page and 'There is little to learn from here' in page
+    mean, copy = (record['numbers']['curves'][name]['overall']['mean'] for name in ('mean_psnr', 'copy_psnr'))
+    assert ('Do not expect these predictions to be right' in page) == (mean <= copy) != ('comes closer to what happened' in page)
     assert 'fine-tuned on your videos: 2 steps' in page and 'broken&lt;b&gt;.mp4' in page and '<b>' not in page
     assert (tmp_path/'out'/'model'/'config.json').is_file()
 
@@ -87,8 +94,11 @@ def test_synthesize_writes_paired_folders(model, tmp_path):
     assert set(results(tmp_path/'out')) == set(record['numbers']['folders'])
 
 
-def test_evaluate_goes_on_where_it_was(model, tmp_path):
+def test_evaluate_goes_on_where_it_was(model, tmp_path, capsys):
     whole = run('evaluate', tmp_path/'whole', model=model, clips=4, shown=1, protocol='none')
+    said = capsys.readouterr().out
+    assert 'The arm of the pusher, in the first future of 1 clip' in said and 'of the pusher' in (tmp_path/'whole'/'report.html').read_text()
+    assert said.index('predicting 2 futures of each') < said.index('for the report') and ' dB against ' in said
     done = sorted((tmp_path/'whole'/'batches').iterdir())
     assert len(done) == 2
     part = tmp_path/'part'/'batches'
