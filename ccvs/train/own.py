@@ -159,7 +159,7 @@ def held_out_words(
     return told
 
 # %% ../../nbs/60_train/66_own.ipynb #bcea974c
-ENOUGH = 16  # windows to learn from; a rule of thumb
+ENOUGH = 48  # windows to learn from, a rule of thumb: three quarters of what is taken at most
 
 def own_words(
     own: OwnClips,

@@ -46,7 +46,7 @@ def test_demo_on_a_world(model, tmp_path):
     page = (tmp_path/'out'/'report.html').read_text()
     assert page.count('data:video/mp4;base64,') == 3 * 4    # what happened, two futures, decoded from codes
     assert not re.search(r'https?:|<link', re.sub(r'base64,[^"]+', '', page))
-    assert len(list((tmp_path/'out'/'data'/'clips').glob('*.mp4'))) == 3
+    assert len(list((tmp_path/'out'/'data'/'pusher-32-5'/'clips').glob('*.mp4'))) == 3
     assert probe(tmp_path/'out'/'fake_1'/'vid_00002.mp4').frames == 5
     assert (tmp_path/'out'/'strip.png').is_file()
     videos = [f'vid_{i:05d}.mp4' for i in range(3)]
