@@ -121,7 +121,7 @@ def test_no_label_is_cut(lab):
 
 
 def test_save_says_where_the_files_are(lab, server):
-    lab.get_by_role('button', name='Save').click()
+    lab.get_by_title('Write what is shown as mp4 files').click()
     said = lab.get_by_text(re.compile('5 clips written to')).inner_text()
     place = said.removeprefix('5 clips written to ')
     assert place.startswith('nbs/apps/out/explore/') and len(list((server[1] / place).glob('*.mp4'))) == 5
