@@ -14,6 +14,7 @@ from ccvs import cli, runs
 FORM = "preset = 'tiny'  # preset\nsteps = 2\nseed = 0\nclips = None\nout_dir = 'out/toy'"
 BODY = """import json, pathlib
 print('working')
+if clips: pathlib.Path(clips).stat()
 if steps == 0: raise ValueError('steps must be positive')
 pathlib.Path(out_dir, 'record.json').write_text(json.dumps(dict(preset=preset, steps=steps, seed=seed, clips=clips)))"""
 
@@ -102,6 +103,26 @@ def test_a_failing_notebook_is_told_in_one_sentence_and_kept(checkout):
     assert (checkout / 'out' / 'toy' / 'train_codec.ipynb').is_file()
 
 
+def test_a_path_looked_for_in_the_wrong_place_gets_a_hint(checkout, tmp_path, monkeypatch):
+    (tmp_path / 'videos' / 'mine').mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    done = ask('train', 'codec', '--set', 'clips=videos/mine')
+    assert done.exit_code == 1 and 'begin with ./, such as clips=./videos/mine' in str(done.exception)
+    assert ask('train', 'codec', '--set', 'clips=./videos/mine').exit_code == 0
+
+
+def test_a_run_that_wrote_a_report_ends_with_its_place(checkout):
+    (checkout / 'out' / 'toy').mkdir(parents=True)
+    (checkout / 'out' / 'toy' / 'report.html').write_text('a report')
+    for words in (('train', 'codec'), ('demo',)):
+        last = ask(*words).stdout.splitlines()[-1]
+        assert last == f'Open {checkout / "out" / "toy" / "report.html"} in a browser.'
+
+
+def test_a_run_says_at_once_that_it_starts(checkout):
+    assert ask('train', 'codec').stdout.startswith('papermill_runs/train_codec.ipynb is starting\n')
+
+
 def test_a_run_without_a_checkout_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(runs.ccvs, '__file__', str(tmp_path / 'site-packages' / 'ccvs' / '__init__.py'))
     with pytest.raises(runs.RunError, match='clone the repository'):
@@ -117,6 +138,22 @@ def test_prepare_sets_a_broken_file_aside_and_says_why(tmp_path):
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer['usable'] == 1 and list(answer['set_aside']) == ['bad.mp4'] and answer['set_aside']['bad.mp4']
+
+
+def test_prepare_names_a_broken_file_once_and_the_index(tmp_path):
+    import torch
+    from ccvs.data.video import write_video
+    write_video(tmp_path / 'good.mp4', torch.zeros(6, 3, 32, 32, dtype=torch.uint8))
+    (tmp_path / 'bad.mp4').write_text('this is no video')
+    done = program('prepare', str(tmp_path))
+    broken, whole = done.stdout.splitlines()
+    assert broken.startswith('set aside: bad.mp4: ') and broken.count('bad.mp4') == 1
+    assert whole.startswith('1 of 2 videos') and whole.endswith(str(tmp_path / 'index.parquet'))
+
+
+def test_prepare_of_a_file_says_so(tmp_path):
+    (tmp_path / 'text.mp4').write_text('this is no video')
+    assert program('prepare', str(tmp_path / 'text.mp4')).stderr.endswith('text.mp4: is a file, and a folder is wanted; give the folder that holds it\n')
 
 
 def test_prepare_fails_where_nothing_can_be_read(tmp_path):

@@ -10,6 +10,7 @@ __all__ = ['GIVEN_COLOUR', 'LATER_COLOUR', 'words', 'heading', 'bullets', 'inter
 import base64
 import html
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +25,15 @@ from ..core.show import as_uint8
 from ..data.video import write_video
 
 # %% ../../nbs/75_metrics/77_report.ipynb #775d54c3
+def _marked(text: str) -> str:
+    "Plain text as HTML; what stands between backticks is code."
+    return re.sub(r'`([^`]+)`', r'<code>\1</code>', html.escape(text))
+
 def words(
     *paragraphs: str,  # plain text each
 ) -> str:              # HTML
     "Paragraphs of plain text."
-    return ''.join(f'<p>{html.escape(text)}</p>' for text in paragraphs)
+    return ''.join(f'<p>{_marked(text)}</p>' for text in paragraphs)
 
 # %% ../../nbs/75_metrics/77_report.ipynb #c6a4f08e
 def heading(text: str) -> str:
@@ -38,7 +43,8 @@ def heading(text: str) -> str:
 # %% ../../nbs/75_metrics/77_report.ipynb #ba8fb822
 def bullets(items: Sequence[str]) -> str:
     "A list of plain text."
-    return '<ul>' + ''.join(f'<li>{html.escape(text)}</li>' for text in items) + '</ul>'
+    kind = ' class="marks"' if items and all(text.startswith(('✓', '✗')) for text in items) else ''
+    return f'<ul{kind}>' + ''.join(f'<li>{_marked(text)}</li>' for text in items) + '</ul>'
 
 # %% ../../nbs/75_metrics/77_report.ipynb #a9b4977e
 def interval(
@@ -60,7 +66,7 @@ def table(
     line = lambda row, first, rest: '<tr>' + ''.join(
         f'<{tag}>{html.escape(str(x))}</{tag.split()[0]}>' for tag, x in zip([first] + [rest] * (len(row) - 1), row)) + '</tr>'
     body = ''.join(line(row, 'th scope="row"', 'td') for row in rows)
-    return (f'<div class="wide"><table><caption>{html.escape(caption)}</caption><thead>{line(head, "th", "th")}</thead>'
+    return (f'<div class="wide" tabindex="0"><table><caption><span>{html.escape(caption)}</span></caption><thead>{line(head, "th", "th")}</thead>'
             f'<tbody>{body}</tbody></table></div>')
 
 # %% ../../nbs/75_metrics/77_report.ipynb #197048da
@@ -91,6 +97,7 @@ def plot(
     title: str,                  # also read aloud by screen readers
     xlabel: str,
     ylabel: str,
+    colours: Mapping[str, str] = {},  # name -> #rrggbb, so that a line keeps its colour from plot to plot; others take the next one
 ) -> str:                        # HTML with an inline SVG
     "Curves with bands; ValueError for no lines."
     if not lines: raise ValueError('a plot needs at least one line, found none')
@@ -104,7 +111,7 @@ def plot(
     path = lambda x, y: ' '.join(f'{a},{b}' for a, b in map(at, x, y))
     marks, legend = '', ''
     for i, (name, (x, y, *band)) in enumerate(lines.items()):
-        colour = _COLOURS[i % len(_COLOURS)]
+        colour = colours.get(name, _COLOURS[i % len(_COLOURS)])
         if band: marks += f'<polygon points="{path(x, band[0])} {path(x[::-1], band[1][::-1])}" fill="{colour}" opacity=".18"/>'
         marks += f'<polyline points="{path(x, y)}" fill="none" stroke="{colour}" stroke-width="2"/>'
         marks += ''.join(f'<circle cx="{a}" cy="{b}" r="2.5" fill="{colour}"/>' for a, b in map(at, x, y))
@@ -155,21 +162,27 @@ def clip_group(
     for label, clip in clips.items():
         height, width = (big := framed(clip, given)).shape[2:]
         name = html.escape(label)
-        cells += (f'<figure><video src="{video_uri(big, fps)}" width="{width}" height="{height}" autoplay loop muted playsinline controls '
+        cells += (f'<figure><video src="{video_uri(big, fps)}" width="{width}" height="{height}" autoplay loop muted playsinline '
                   f'aria-label="{html.escape(title)}: {name}"></video><figcaption>{name}</figcaption></figure>')
     return f'<section class="group"><h3>{html.escape(title)}</h3><div class="clips">{cells}</div></section>'
 
 # %% ../../nbs/75_metrics/77_report.ipynb #5f37f778
 _STYLE = '''
-:root{color-scheme:light dark;--ink:#1c2330;--soft:#5b6472;--page:#fbfbf9;--card:#fff;--line:#d9dce2}
-@media(prefers-color-scheme:dark){:root{--ink:#e7e9ee;--soft:#a3abb9;--page:#14171c;--card:#1c2027;--line:#363c47}}
+:root{color-scheme:light dark;--ink:#1c2330;--soft:#5b6472;--page:#fbfbf9;--card:#fff;--line:#d9dce2;--shade:#0003}
+@media(prefers-color-scheme:dark){:root{--ink:#e7e9ee;--soft:#a3abb9;--page:#14171c;--card:#1c2027;--line:#363c47;--shade:#000c}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:76rem;padding:1.2rem clamp(.8rem,3vw,2.5rem) 3rem;background:var(--page);color:var(--ink);
  font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 h1{font-size:1.7rem;line-height:1.2;margin:.6rem 0}h2{font-size:1.25rem;margin:2.2rem 0 .6rem}h3{font-size:1rem;margin:0 0 .6rem;overflow-wrap:anywhere}
 p,li{max-width:46rem;overflow-wrap:anywhere}small,figcaption,caption{color:var(--soft)}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
-caption{text-align:left;padding-bottom:.4rem}th,td{padding:.35rem .8rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+.marks{list-style:none;padding-left:0}.marks li{padding-left:1.6rem;text-indent:-1.6rem;margin:.2rem 0}code{font-size:.92em;padding:.05em .3em;border-radius:4px;background:var(--line)}
+.wide{overflow-x:auto;background:linear-gradient(90deg,var(--page) 1.2rem,transparent) left/3rem 100% no-repeat local,
+ linear-gradient(270deg,var(--page) 1.2rem,transparent) right/3rem 100% no-repeat local,
+ linear-gradient(90deg,var(--shade),transparent) left/.8rem 100% no-repeat,linear-gradient(270deg,var(--shade),transparent) right/.8rem 100% no-repeat}
+.wide::-webkit-scrollbar{height:10px}.wide::-webkit-scrollbar-thumb{background:var(--soft);border-radius:5px}.wide::-webkit-scrollbar-track{background:var(--line);border-radius:5px}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
+caption{text-align:left;padding-bottom:.4rem}caption span{display:block;position:sticky;left:0;width:fit-content;max-width:min(46rem,calc(100vw - 2rem))}
+th,td{padding:.35rem .8rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 th:first-child{text-align:left;font-weight:500;white-space:normal;min-width:9rem}thead th{color:var(--soft);font-weight:600}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(25rem,100%),1fr));gap:.8rem;margin-top:1.2rem}.plot{margin:0;max-width:38rem;padding:.8rem;background:var(--card);border:1px solid var(--line);border-radius:10px}
 .plot svg{width:100%;height:auto;display:block}.plot text{fill:var(--soft);font-size:12px}.axes line{stroke:var(--line)}
@@ -189,17 +202,28 @@ for (const video of document.querySelectorAll('video')) {
 }
 const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
 for (const group of document.querySelectorAll('.group')) {
-  const [first, ...rest] = group.querySelectorAll('video');
-  const follow = far => rest.forEach(v => { if (Math.abs(v.currentTime - first.currentTime) > far) v.currentTime = first.currentTime; });
-  const play = v => v.play().catch(() => {});
-  first.addEventListener('timeupdate', () => follow(.15));
-  first.addEventListener('seeked', () => follow(.01));
-  first.addEventListener('play', () => rest.forEach(play));
-  first.addEventListener('pause', () => { if (!first.ended) rest.forEach(v => v.pause()); });
-  new IntersectionObserver(([entry]) => {
-    if (entry.isIntersecting && !still) [first, ...rest].forEach(play);
-    else [first, ...rest].forEach(v => v.pause());
-  }).observe(group);
+  const videos = [...group.querySelectorAll('video')];
+  let seen = false;
+  const play = () => videos.forEach(v => v.play().catch(() => {}));
+  const restart = () => { if (seen && videos.every(v => v.ended)) { videos.forEach(v => { v.currentTime = 0; }); play(); } };
+  const ready = v => v.readyState >= 3 ? 0 : new Promise(done => v.addEventListener('canplay', done, {once: true}));
+  for (const v of videos) {
+    const others = act => () => { if (v.controls && !v.ended) videos.forEach(w => { if (w !== v) act(w); }); };
+    v.loop = v.autoplay = false;
+    v.preload = 'auto';
+    v.controls = still;
+    v.pause();
+    v.addEventListener('mouseenter', () => { v.controls = true; });
+    v.addEventListener('mouseleave', () => { v.controls = still; });
+    v.addEventListener('play', others(w => w.play().catch(() => {})));
+    v.addEventListener('pause', others(w => w.pause()));
+    v.addEventListener('seeked', others(w => { w.currentTime = v.currentTime; }));
+    v.addEventListener('ended', () => setTimeout(restart, 600));
+  }
+  Promise.all(videos.map(ready)).then(() => new IntersectionObserver(([entry]) => {
+    seen = entry.isIntersecting && !still;
+    if (seen) play(); else videos.forEach(v => v.pause());
+  }).observe(group));
 }
 '''
 

@@ -88,8 +88,10 @@ def redrawn(page, act):
     "The pictures before and after doing something to the panel."
     before, text = pictures(page), page.evaluate(PAGES)
     act()
+    page.locator('.drawing').wait_for()     # the old ones are dimmed
     page.wait_for_function(f'text => {PAGES}.length > 0 && {PAGES} !== text', arg=text)
     page.get_by_text(re.compile(r'futures drawn in \d')).wait_for()
+    assert page.locator('.drawing').count() == 0
     return before, pictures(page)
 
 
@@ -110,3 +112,16 @@ def test_again_gives_other_futures_of_the_same_beginning(lab):
     assert lab.get_by_label('seed').input_value() == '1'
     assert after['what happened'] == before['what happened']
     assert all(after[name][:4] == before[name][:4] and after[name][4:] != before[name][4:] for name in before if name != 'what happened')
+
+
+def test_no_label_is_cut(lab):
+    labels = lab.locator('.widget-inline-hbox > .widget-label')
+    assert {'clip', 'temperature', 'top k', 'seed'} <= set(labels.all_inner_texts())
+    assert all(labels.evaluate_all('labels => labels.map(label => label.scrollWidth <= label.clientWidth)'))
+
+
+def test_save_says_where_the_files_are(lab, server):
+    lab.get_by_title('Write what is shown as mp4 files').click()
+    said = lab.get_by_text(re.compile('5 clips written to')).inner_text()
+    place = said.removeprefix('5 clips written to ')
+    assert place.startswith('nbs/apps/out/explore/') and len(list((server[1] / place).glob('*.mp4'))) == 5

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ccvs.codec.frame import PRESETS as CODECS, build_frame_codec
 from ccvs.prior.transformer import PRESETS as TRANSFORMERS, build_transformer
@@ -81,6 +83,47 @@ def test_the_border_is_amber_until_the_given_frames_are_over(opened):
     colours = [opened.evaluate(BORDER, [group, (frame + .5) / 10]) for frame in (0, GIVEN + LENGTH - 1)]
     for found, wanted in zip(colours, [(245, 158, 11), (90, 98, 112)]):
         assert max(abs(a - b) for a, b in zip(found, wanted)) < 30, found     # lossy colours, far closer than to one another
+
+
+# For some seconds, the moments of a row's videos.
+MOMENTS = '''async group => {
+  group.scrollIntoView({block: 'center'});
+  const videos = [...group.querySelectorAll('video')], rows = [];
+  for (const end = performance.now() + 6000; performance.now() < end;) {
+    rows.push(videos.map(v => v.currentTime));
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+  return rows;
+}'''
+
+
+def test_the_videos_of_a_row_start_together_again_and_again(opened):
+    rows = opened.query_selector('.group').evaluate(MOMENTS)
+    begun = [sum(now < before for before, now in zip(times, times[1:])) for times in zip(*rows)]
+    assert min(begun) >= 2 and max(begun) - min(begun) <= 1, begun        # all of them began again, as often as one another
+    assert sum(max(row) - min(row) <= .15 for row in rows) > .8 * len(rows)
+
+
+def test_controls_are_there_for_whoever_points_at_a_video(opened):
+    video = opened.locator('.group video').first
+    assert not video.evaluate('video => video.controls')
+    video.hover()
+    assert video.evaluate('video => video.controls')
+    opened.mouse.move(1, 1)
+    assert not video.evaluate('video => video.controls')
+
+
+def test_a_wide_table_scrolls_in_sight_on_a_phone(opened, tmp_path):
+    opened.set_viewport_size(dict(width=420, height=800))
+    box = opened.locator('.wide')
+    assert box.evaluate('box => box.scrollWidth > box.clientWidth')
+    assert box.locator('caption span').evaluate('text => text.getBoundingClientRect().right') <= 420
+    edges = []
+    for place in (0, 10_000):
+        box.evaluate('(box, place) => { box.scrollLeft = place; }', place)
+        box.screenshot(path=tmp_path / 'table.png')
+        edges.append(np.asarray(Image.open(tmp_path / 'table.png').convert('L'), float)[:, -3:].mean())
+    assert edges[0] < edges[1] - 10, edges      # a shade where there is more, none where there is not
 
 
 @pytest.mark.parametrize('width', [360, 1280])

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, dataclass, field
 
 import pytest
 
-from ccvs.core.config import from_dict, override, show_presets, to_dict
+from ccvs.core.config import from_dict, override, pick, show_presets, to_dict
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,12 @@ def test_presets_as_a_table():
     table = show_presets(dict(small=Outer(steps=1), large=Outer(inner=Inner(64))))
     assert list(table.index) == ['small', 'large'] and table.loc['large', 'inner.width'] == 64
     assert table.loc['small', 'steps'] == 1 and table.loc['small', 'size'] == (64, 64)
+
+
+def test_a_name_that_is_no_row_is_one_sentence_with_the_rows_and_the_nearest():
+    table = dict(tiny=Outer(), worlds64=Outer(steps=3))
+    assert pick(table, 'worlds64').steps == 3
+    with pytest.raises(ValueError, match=r"^there is no preset 'tinny', did you mean tiny; choose one of tiny, worlds64$"):
+        pick(table, 'tinny')
+    with pytest.raises(ValueError, match=r"^there is no world 'mars'; choose one of tiny, worlds64$"):
+        pick(table, 'mars', 'world')

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ccvs.data.video import read_video
-from ccvs.metrics.report import GIVEN_COLOUR, LATER_COLOUR, clip_group, framed, plot, table, words, write_report
+from ccvs.metrics.report import GIVEN_COLOUR, LATER_COLOUR, bullets, clip_group, framed, plot, table, words, write_report
 
 
 def clip(frames=5, height=32, width=24):
@@ -19,7 +19,7 @@ def test_the_page_fetches_nothing_and_its_videos_play(tmp_path):
     page = write_report(tmp_path/'report.html', 'Title', pieces).read_text(encoding='utf-8')
     assert not re.search(r'https?:|//\w+\.\w|<link|@import|url\(', re.sub(r'base64,[^"]+', '', page))
     assert all(address.startswith('data:video/mp4;base64,') for address in re.findall(r'src="([^"]+)"', page))
-    addresses = re.findall(r'<video src="data:video/mp4;base64,([^"]+)"[^>]* autoplay loop muted playsinline controls', page)
+    addresses = re.findall(r'<video src="data:video/mp4;base64,([^"]+)"[^>]* autoplay loop muted playsinline aria', page)
     assert len(addresses) == 2
     (tmp_path/'taken.mp4').write_bytes(base64.b64decode(addresses[0]))
     video = read_video(tmp_path/'taken.mp4')
@@ -47,3 +47,15 @@ def test_a_flat_line_and_a_single_point_can_be_drawn():
         assert not re.search(r'\b(nan|inf)\b', page)
     with pytest.raises(ValueError, match='at least one line'):
         plot({}, 't', 'x', 'y')
+
+
+def test_code_is_code_and_a_list_of_marks_has_no_bullets():
+    assert words('run `ccvs <x>`') == '<p>run <code>ccvs &lt;x&gt;</code></p>' and words("it's `") == '<p>it&#x27;s `</p>'
+    assert bullets(['✓ good', '✗ bad']).startswith('<ul class="marks">') and bullets(['✓ good', 'so so']).startswith('<ul><li>')
+
+
+def test_a_line_keeps_its_colour_from_plot_to_plot():
+    line = ([1, 2], [3., 4.])
+    pages = [plot(lines, 't', 'x', 'y', dict(shared='#123456')) for lines in (dict(shared=line), dict(first=line, second=line, shared=line))]
+    assert [page.count('stroke="#123456"') for page in pages] == [1, 1]
+    assert len({*re.findall(r'stroke="(#[0-9a-f]{6})"', pages[1])}) == 3

@@ -32,7 +32,7 @@ def videos(tmp_path_factory):
     return folder
 
 
-def test_a_detector_is_trained_and_measures_folders(videos, tmp_path):
+def test_a_detector_is_trained_and_measures_folders(videos, tmp_path, capsys):
     record = run('train_detector', tmp_path/'detector', preset='tiny', steps=2, clips=2, frames=10, check_clips=1)
     assert record['overrides']['steps'] == 2 and record['numbers']['asked'] == 20
     again = run('train_detector', tmp_path/'detector', preset='tiny', steps=2, clips=2, frames=10, check_clips=1)
@@ -41,6 +41,8 @@ def test_a_detector_is_trained_and_measures_folders(videos, tmp_path):
     assert name == 'evaluate_folders'
     numbers = run(name, tmp_path/'out', **given, given=4, weights=str(tmp_path/'detector'))['numbers']
     assert numbers['pairs'] == 8 and len(numbers['psnr']['mean']) == 12 and numbers['psnr']['overall']['mean'] < 30
+    said = capsys.readouterr().out
+    assert 'comparing 8 pairs of videos' in said and f'psnr: {numbers["psnr"]["overall"]["mean"]:.3f} (' in said and 'Fréchet distance, worlds' in said
     assert numbers['fvd']['value'] > 0 and 'not I3D' in numbers['fvd']['detector'] and numbers['fvd']['given'] == 4
     assert '<video' in (tmp_path/'out'/'report.html').read_text() or '<svg' in (tmp_path/'out'/'report.html').read_text()
 

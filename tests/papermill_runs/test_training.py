@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from ccvs.runs import fill_in, find_run, parameters, run_notebook
+from ccvs.runs import RunError, fill_in, find_run, parameters, run_notebook
 from ccvs.synth import from_pretrained
 from ccvs.synth.pipeline import load_codec
 from ccvs.train.pieces import latest_checkpoint, load_checkpoint, read_metrics
@@ -45,3 +45,10 @@ def test_a_finished_run_stays_as_it_is(trained):
     again = train('train_codec', out)
     assert again['resumed_at'] == 2 and again['numbers']['psnr'] == pytest.approx(first['numbers']['psnr'], rel=1e-5)   # the same weights
     assert [row['step'] for row in read_metrics(out / 'codec')] == [0, 1]
+
+
+def test_a_misspelt_preset_is_one_sentence(tmp_path):
+    path = find_run('train_codec')
+    with pytest.raises(RunError, match="there is no preset 'tinny', did you mean tiny; choose one of tiny, worlds64"):
+        run_notebook(path, dict(preset='tinny', out_dir=str(tmp_path)), tmp_path)
+    assert not [run.name for run in path.parent.glob('*.ipynb') if '[preset]' in run.read_text(encoding='utf-8')]    # `pick` says it, everywhere

@@ -8,6 +8,7 @@ __all__ = ['WORLDS', 'render']
 # %% ../../../nbs/10_data/14_worlds/149_init.ipynb #c8436294
 from operator import index
 
+from ...core.config import pick
 from .acts import acts
 from .dancer import dancer
 from .drummer import drummer
@@ -28,11 +29,11 @@ def render(
     size: int = 64,    # side in pixels, even, 32 to 256
 ) -> WorldClip:
     "One clip of a world; ValueError for an unknown world or a number out of range."
-    if world not in WORLDS: raise ValueError(f'there is no world {world!r}; choose one of {", ".join(WORLDS)}')
+    draw = pick(WORLDS, world, 'world')
     for name, value in dict(seed=seed, frames=frames, size=size).items():
         try: index(value)
         except TypeError: raise ValueError(f'{name} is a whole number, found {value!r}') from None
     if not 0 <= seed < 2 ** 64: raise ValueError(f'seed is between 0 and 2^64 - 1, found {seed}')
     if frames < 2: raise ValueError(f'a clip has at least 2 frames, found {frames}; ask for more')
     if size % 2 or not 32 <= size <= 256: raise ValueError(f'size is an even number from 32 to 256, found {size}')
-    return WORLDS[world](int(seed), int(frames), int(size))
+    return draw(int(seed), int(frames), int(size))
