@@ -44,7 +44,7 @@ class PredictorCfg:
 PRESETS = {
     #                        memory of the decoder
     'tiny':     PredictorCfg(memory=2,  offsets=(1, 2), given=4),
-    'worlds64': PredictorCfg(SamplingCfg(slide=4), memory=2, offsets=(1, 2), keep_first=1, given=4),
+    'worlds64': PredictorCfg(SamplingCfg(.7, slide=4), memory=3, offsets=(1, 2, 3), keep_first=2, given=4),
     'bair':     PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
 }
 
