@@ -74,13 +74,13 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     "Look at every video of a folder and write index.parquet; broken files are set aside there with the reason."
-    from ccvs.data.index import build_index
+    from ccvs.data.index import build_index, index_home, set_aside
     index = build_index(folder, split=split, workers=workers, seconds=seconds, retry_bad=retry_bad)
     bad = index[index.status != 'ok']
     if as_json: print(json.dumps(dict(folder=str(folder), usable=len(index) - len(bad), set_aside=dict(zip(bad.path, bad.reason)))))
     else:
-        for path, reason in zip(bad.path, bad.reason): print(f'set aside: {path}: {reason}')
-        print(f'{len(index) - len(bad)} of {len(index)} videos in {folder} can be used')
+        for sentence in set_aside(dict(zip(bad.path, bad.reason))): print(f'set aside: {sentence}')
+        print(f'{len(index) - len(bad)} of {len(index)} videos in {folder} can be used; this is written down in {index_home(folder) / "index.parquet"}')
     if len(bad) == len(index): raise RunError(f'{folder} holds no video that can be read')
 
 # %% ../nbs/98_cli.ipynb #055888e3
@@ -110,8 +110,11 @@ def do_run(
     if show: return show_form({field: row | dict(default=values.get(field, row['default'])) for field, row in form.items()})
     out_dir = path.parent / (values.get('out_dir') or form['out_dir']['default'] or f'out/{name}')
     values['out_dir'] = str(out_dir)
-    executed = run_notebook(path, values, out_dir, sys.stderr if as_json else sys.stdout)
+    said = sys.stderr if as_json else sys.stdout
+    print(f'{path.parent.name}/{path.name} is starting', file=said, flush=True)
+    executed = run_notebook(path, values, out_dir, said)
     print(json.dumps(read_record(out_dir)) if as_json else f'Done. The run is in {out_dir}, its notebook is {executed.name}.')
+    if (out_dir / 'report.html').is_file() and not as_json: print(f'Open {out_dir / "report.html"} in a browser.')
     return out_dir
 
 # %% ../nbs/98_cli.ipynb #621c6dfd
@@ -181,13 +184,12 @@ def evaluate(
 # %% ../nbs/98_cli.ipynb #b7a7f0a1
 @app.command()
 def demo(
-    clips: Annotated[Optional[Path], typer.Option(help='A folder of your own videos; a short fine-tuning on them comes first.')] = None,
+    clips: Annotated[Optional[Path], typer.Option(help='A folder of your own videos, half a minute in all or more; a short fine-tuning on them comes first.')] = None,
     seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False,
 ) -> None:
     "The whole way in minutes: held-out clips, several futures of each, how good they are, and a report to open in a browser."
     if clips and not clips.is_dir(): raise RunError(f'--clips wants a folder of videos, {clips} is none')
-    out_dir = do_run('demo', dict(clips=str(clips.resolve()) if clips else None, seed=seed), changes, out, show, as_json)
-    if out_dir and (out_dir / 'report.html').is_file() and not as_json: print(f'Open {out_dir / "report.html"} in a browser.')
+    do_run('demo', dict(clips=str(clips.resolve()) if clips else None, seed=seed), changes, out, show, as_json)
 
 # %% ../nbs/98_cli.ipynb #0afe6b49
 @app.command()

@@ -120,6 +120,14 @@ def read_filled(
     if not isinstance(form.parameters, dict): raise RunError(f'{path.name}: parameters should be names with values')
     return form
 
+# %% ../nbs/97_runs.ipynb #5da3b892
+def _place_hint(error: Any, values: dict[str, Any]) -> str:  # error: has ename and evalue, as papermill's
+    "What to do about a path that was looked for beside the notebook; empty for any other error."
+    if error.ename not in ('FileNotFoundError', 'NotADirectoryError'): return ''
+    meant = [f'{name}=./{value}' for name, value in values.items()
+             if isinstance(value, str) and value and not Path(value).is_absolute() and value in error.evalue]
+    return f'; paths from where you are begin with ./, such as {meant[0]}' if meant else ''
+
 # %% ../nbs/97_runs.ipynb #61ab510f
 def run_notebook(
     path: Path,              # the form
@@ -134,7 +142,7 @@ def run_notebook(
     try: pm.execute_notebook(str(path), str(executed), values, cwd=str(path.parent), kernel_name='python3', progress_bar=False,
                              extra_arguments=['--IPKernelApp.log_level=40'], stdout_file=said, stderr_file=sys.stderr)
     except pm.PapermillExecutionError as error:
-        raise RunError(f'{path.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue} (all of it: {executed})') from None
+        raise RunError(f'{path.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue}{_place_hint(error, values)} (all of it: {executed})') from None
     return executed
 
 # %% ../nbs/97_runs.ipynb #cab2e168

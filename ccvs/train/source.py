@@ -14,6 +14,7 @@ from os import cpu_count
 import numpy as np
 from numpy import ndarray
 
+from ..core.config import pick
 from ..core.progress import progress
 from ..data.clips import ArrayClips, ClipDataset
 from ..data.worlds import WORLDS, render
@@ -71,7 +72,7 @@ def open_clips(
     "The dataset a run trains on; ValueError for an unknown world, FileNotFoundError for a missing folder."
     if not data.startswith('worlds/'): return ClipDataset(data, length=length, size=size, split=split)
     world = data.removeprefix('worlds/')
-    if world not in WORLDS: raise ValueError(f'there is no world {world!r}; choose one of {", ".join(WORLDS)}')
+    pick(WORLDS, world, 'world')
     first = TRAINING_SEEDS if split == 'train' else 0
     frames, known = render_with(world, range(first, first + clips), length, size, sides)
     return ArrayClips(frames, sides=known)
