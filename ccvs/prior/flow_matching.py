@@ -141,7 +141,7 @@ class Sampler(nn.Module):
 
 # %% ../../nbs/40_prior/46_flow_matching.ipynb #70a3ecee
 def log_growth(
-    prior: 'FlowMatching',
+    prior: nn.Module,  # a `FlowMatching`
     noise: Tensor,     # (B, C, h, w)
     cond: Tensor,      # (B, K, h, w)
     probes: int = 16,  # random signs per step

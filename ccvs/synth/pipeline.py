@@ -116,7 +116,7 @@ def _model_input(codec: FrameCodec, frames: Tensor | None, clips: int = 1) -> Te
 # %% ../../nbs/70_synth/72_pipeline.ipynb #fe9b857d
 @torch.no_grad()
 def futures(
-    model: 'Predictor',
+    model: nn.Module,       # a `Predictor`
     given: Tensor,       # (B, G, 3, H, W) in [-1, 1], on the model's device; G may be 0
     length: int | None,  # new frames; None never stops
     samples: int = 1,    # per input, S
