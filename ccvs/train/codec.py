@@ -63,9 +63,9 @@ PRESETS = {
     #                        steps    image turn  clip turn                               contexts                    rates                 weights
     'tiny':     CodecLoopCfg(24,      groups=2,   clips=2,  clip_length=4, max_stride=1,  offsets=(1, 2), memory=2,   anneal=.4, ema=.9,    perceptual=0., adversarial=.1,
                              critic_from=12, copy_first=True, memory_from=6, draw=8, quantize_from=3, revive_every=5, elastic=ELASTIC['worlds64']),
-    'worlds64': CodecLoopCfg(6_800,   groups=4,   clips=6,  clip_length=4, max_stride=2,  offsets=(1, 2), memory=2,   lr=.006, anneal=.2,   hidden=.02, perceptual=0., adversarial=0.,
-                             critic_from=6_800, copy_first=True, memory_from=5_000, draw=24, quantize_from=150, revive_every=50,
-                             elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
+    'worlds64': CodecLoopCfg(3_600,   groups=2,   clips=8,  clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.004, momentum=.9, anneal=.4, ema=.998,
+                             square=5., hidden=.1, perceptual=0., adversarial=0., critic_from=3_600, copy_first=True, draw=24, draw_every=2, quantize_from=150,
+                             revive_every=50, elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
     'worlds64_on': CodecLoopCfg(1_200, groups=4, clips=8, clip_length=3, max_stride=2,  offsets=(1, 2), memory=2,   keep_first=1, lr=.005, momentum=.5, anneal=.6, ema=.995,
                              square=5., hidden=.02, perceptual=0., adversarial=0., critic_from=1_200, draw=24, draw_every=4,
                              elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
@@ -128,7 +128,8 @@ def _bilinear(weight: Tensor) -> None:
 def lean_on_memory(codec: FrameCodec) -> FrameCodec:
     "Set the motion estimators of a fresh codec so that it begins by copying its contexts."
     for level in codec.decoder.inter_blocks:
-        for unit in (level.matching, level.subpixel):
+        for unit, gain in ((level.matching, 30.), (level.subpixel, 5.)):   # costs are of the order .01: too quiet to learn from
+            unit.convs[0][0].weight.mul_(gain)
             for head in (unit.flow_head, unit.occ_head): head[0].weight.zero_()
         for name, part in level.matching.named_children():
             if name.startswith('upsample'): _bilinear(part.weight)
