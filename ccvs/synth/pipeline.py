@@ -41,7 +41,8 @@ class PredictorCfg:
     keep_first: int = 0                       # frames that are never forgotten
     given: int = 1                            # frames it was made to start from; others work too
     fps: float = 10.                          # of the clips it was trained on
-    ends: bool = False                        # trained with an end frame before every clip, so it needs one
+    ends: bool = False                        # trained with an end frame before every clip, so it can be asked for one
+    needs_end: bool = True                    # and cannot do without; False: some of these clips had none
     labels: tuple[str, ...] = ()              # names of the transformer's classes, in order; empty: they go by number
     step_by_step: bool = False                # remember a new frame by the codes of its decoded picture, not by those it was decoded from
 
