@@ -97,7 +97,7 @@ def steered_by_end_frame(plan: Plan, material: Material, share: float = 1.) -> P
     reach = min(total, max(2 * window, cfg.frames))
     cfg = replace(cfg, frames=max(cfg.frames, reach), capacity=cfg.capacity + cfg.frame_tokens)
     most = min(window + 1, reach)
-    return plan._replace(cfg=cfg, controls=(*plan.controls, end_control(cfg, (max(2, most // 2), most), share)), frames=reach)
+    return plan._replace(cfg=cfg, controls=(*plan.controls, end_control(cfg, (min(max(3, most // 2), most), most), share)), frames=reach)
 
 def steered_by_label(plan: Plan, material: Material) -> Plan:
     "The class of every clip; ValueError for mirrored clips, which may belong to another class."
