@@ -33,6 +33,7 @@ def end_control(
     cfg: TransformerCfg,
     length: int | tuple[int, int] | None = None,  # frames that are used of a window, the end frame among them; two: any number from one to the other, drawn
                                                   # for each batch; None: all, always at the same distance
+    share: float = 1.,    # of the batches that have an end frame; below 1 the model can do without
 ) -> Control:
     "Take the end frame out of the windows (CCVS spec 9.1); draws from torch's own generator, which the loop seeds at every step."
     def place(windows: Windows) -> tuple[Windows, Prefix]:
@@ -45,6 +46,7 @@ def end_control(
         rows, frames = torch.arange(batch)[:, None], begin[:, None] + torch.arange(stream)
         control = None if windows.control is None else windows.control[rows.to(device), frames.to(device)]
         kept = windows._replace(codes=windows.codes[rows.to(device), frames.to(device)], first=windows.first + begin.to(windows.first.device), control=control)
+        if share < 1 and torch.rand(()) >= share: return kept, None
         return kept, end_prefix(windows.codes[rows[:, 0].to(device), last.to(device)], (last - begin).to(device), cfg)
     return place
 

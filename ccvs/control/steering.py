@@ -50,7 +50,7 @@ def check_wishes(
     able = dict(trajectory=model.pose is not None, sound=model.sound is not None, end=model.cfg.ends, label=model.transformer.cfg.labels > 0)
     for name, value in wishes._asdict().items():
         if value is not None and not able[name]: raise ValueError(f'this model cannot be asked for {name}=: {MADE_FOR[name]}')
-    for name, missing in (('end', able['end']), ('label', able['label']), ('sound', able['sound'] and given > 0)):
+    for name, missing in (('end', able['end'] and model.cfg.needs_end), ('label', able['label']), ('sound', able['sound'] and given > 0)):
         if missing and getattr(wishes, name) is None:
             raise ValueError(f'this model needs {name}=' + (', at least for the given frames' if name == 'sound' else ': it was trained with one in every clip'))
     if wishes.end is not None and length is None: raise ValueError('a clip with an end frame needs a length: say after how many frames it ends')

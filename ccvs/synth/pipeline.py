@@ -41,7 +41,8 @@ class PredictorCfg:
     keep_first: int = 0                       # frames that are never forgotten
     given: int = 1                            # frames it was made to start from; others work too
     fps: float = 10.                          # of the clips it was trained on
-    ends: bool = False                        # trained with an end frame before every clip, so it needs one
+    ends: bool = False                        # trained with an end frame before every clip, so it can be asked for one
+    needs_end: bool = True                    # and cannot do without; False: some of these clips had none
     labels: tuple[str, ...] = ()              # names of the transformer's classes, in order; empty: they go by number
     step_by_step: bool = False                # remember a new frame by the codes of its decoded picture, not by those it was decoded from
 
@@ -50,6 +51,7 @@ PRESETS = {
     #                        memory of the decoder
     'tiny':     PredictorCfg(memory=2,  offsets=(1, 2), given=4),
     'worlds64': PredictorCfg(SamplingCfg(.7, slide=4), memory=3, offsets=(1, 2, 3), keep_first=2, given=4),
+    'worlds32': PredictorCfg(SamplingCfg(.7), memory=2, offsets=(1, 2), keep_first=1, given=1),
     'bair':     PredictorCfg(SamplingCfg(control=ChoiceCfg(top_k=10)), memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
     'kinetics': PredictorCfg(memory=8,  offsets=tuple(range(1, 9)),  given=5),
     'drums':    PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=15, fps=30., keep_first=8),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CRITICS', 'CodecLoopCfg', 'Usage', 'CodecRun', 'start_run', 'lean_on_memory', 'revive_codes',
-           'no_perceptual', 'Turn', 'judge_turn', 'image_turn', 'clip_turn', 'draw_turn', 'train_codec', 'run_parts',
-           'restore_parts']
+           'no_perceptual', 'Turn', 'judge_turn', 'moving_weight', 'image_turn', 'clip_turn', 'draw_turn',
+           'train_codec', 'run_parts', 'restore_parts']
 
 # %% ../../nbs/60_train/62_codec.ipynb #b9e8731f
 from collections.abc import Callable, Iterator
@@ -44,6 +44,7 @@ class CodecLoopCfg:
     anneal: float = 0.           # share of the run over which the rate falls to zero at the end
     ema: float = .999            # decay of the averaged weights, per turn
     square: float = 0.           # weight of the squared error beside the absolute one, once the memory has joined
+    moving: float = 0.           # extra weight of pixels where a clip looks unlike it mostly does, see `moving_weight`
     perceptual: float = 10.      # weight of the perceptual loss
     hidden: float = 1.           # weight of the occlusion loss
     adversarial: float = 1.      # weight of the adversarial loss
@@ -63,12 +64,18 @@ PRESETS = {
     #                        steps    image turn  clip turn                               contexts                    rates                 weights
     'tiny':     CodecLoopCfg(24,      groups=2,   clips=2,  clip_length=4, max_stride=1,  offsets=(1, 2), memory=2,   anneal=.4, ema=.9,    perceptual=0., adversarial=.1,
                              critic_from=12, copy_first=True, memory_from=6, draw=8, quantize_from=3, revive_every=5, elastic=ELASTIC['worlds64']),
-    'worlds64': CodecLoopCfg(3_600,   groups=2,   clips=8,  clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.004, momentum=.9, anneal=.4, ema=.998,
-                             square=5., hidden=.1, perceptual=0., adversarial=0., critic_from=3_600, copy_first=True, draw=24, draw_every=2, quantize_from=150,
+    'worlds64': CodecLoopCfg(1_750,   groups=2,   clips=8,  clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.004, momentum=.9, ema=.998,
+                             square=5., hidden=.1, perceptual=0., adversarial=0., critic_from=1_750, copy_first=True, draw=24, draw_every=2, quantize_from=150,
                              revive_every=50, elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
-    'worlds64_on': CodecLoopCfg(1_200, groups=4, clips=8, clip_length=3, max_stride=2,  offsets=(1, 2), memory=2,   keep_first=1, lr=.005, momentum=.5, anneal=.6, ema=.995,
-                             square=5., hidden=.02, perceptual=0., adversarial=0., critic_from=1_200, draw=24, draw_every=4,
+    'worlds64_on': CodecLoopCfg(1_900, groups=2, clips=8, clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.008, momentum=.9, anneal=.6, ema=.998,
+                             square=5., moving=8., hidden=.1, perceptual=0., adversarial=0., critic_from=1_900, draw=24, draw_every=4, revive_every=50,
                              elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
+    'worlds32': CodecLoopCfg(2_000, groups=4, clips=8, clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.01, momentum=.9, anneal=.5, ema=.995,
+                             square=5., moving=8., hidden=.02, perceptual=0., adversarial=0., critic_from=2_000, copy_first=True, memory_from=1_200, draw=32, draw_every=4,
+                             quantize_from=100, revive_every=50, elastic=ElasticCfg(.5, .1, .95, 1.05, (0., .5), .2)),
+    'worlds32_on': CodecLoopCfg(1_000, groups=4, clips=8, clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.01, momentum=.9, anneal=.6, ema=.995,
+                             square=5., moving=8., hidden=.02, perceptual=0., adversarial=0., critic_from=1_000, memory_from=300, draw=32, draw_every=4,
+                             revive_every=50, elastic=ElasticCfg(.5, .1, .95, 1.05, (0., .5), .2)),
     'bair':     CodecLoopCfg(200_000, groups=32,  clips=16, clip_length=4, max_stride=9),
     'ucf':      CodecLoopCfg(800_000, groups=32,  clips=16, clip_length=4, max_stride=9),
     'drums':    CodecLoopCfg(200_000, groups=32,  clips=16, clip_length=4, max_stride=9),
@@ -79,6 +86,7 @@ PRESETS = {
 CRITICS = {
     'tiny':     CriticCfg(32,  (8, 16, 16),                  frames=4),
     'worlds64': CriticCfg(64,  (16, 32, 64, 96),             frames=4),
+    'worlds32': CriticCfg(32, (16, 32, 64),             frames=3),
     'bair':     CriticCfg(256, (64, 64, 128, 128, 256, 256), frames=4),
     'ucf':      CriticCfg(256, (64, 64, 128, 128, 256, 256), frames=4),
     'drums':    CriticCfg(128, (64, 64, 128, 128, 256),      frames=4),
@@ -196,6 +204,16 @@ def judge_turn(run: CodecRun, critic: Critic, real: Tensor, fake: Tensor, turn: 
     if turn.penalise: _descend(run.critic_steps, cfg.r1 / 2 * cfg.r1_every * r1_penalty(critic, real), turn.rate)
     return loss.detach()
 
+# %% ../../nbs/60_train/62_codec.ipynb #e4b70a15
+def moving_weight(
+    clips: Tensor,  # (B, T, C, H, W) in [-1, 1]
+    extra: float,   # weight of what moves, beside 1 for all
+) -> Tensor:        # (B, T, 1, H, W), 1 on average
+    "How much each pixel counts: more where it is unlike the median of its clip."
+    apart = (clips - clips.median(1, keepdim=True).values).abs().amax(2, keepdim=True)
+    weight = 1 + extra * (apart > .2)
+    return weight / weight.mean()
+
 # %% ../../nbs/60_train/62_codec.ipynb #db5d4e72
 def image_turn(run: CodecRun, clips: Tensor, turn: Turn) -> tuple[ImagePass, dict[str, Tensor]]:
     "Generator and critic on frames of (B, T, C, H, W) clips; also the numbers to record (CCVS spec 6.2)."
@@ -217,12 +235,12 @@ def image_turn(run: CodecRun, clips: Tensor, turn: Turn) -> tuple[ImagePass, dic
 
 # %% ../../nbs/60_train/62_codec.ipynb #4fcf96c2
 def clip_turn(run: CodecRun, clip: Tensor, turn: Turn) -> dict[str, Tensor]:
-    "Generator and critic on (B, T, C, H, W) clips; the numbers to record (CCVS spec 6.3)."
-    cfg = turn.cfg
+    "Generator and critic on (B, T, C + 1, H, W) clips and weights; the numbers to record (CCVS spec 6.3)."
+    cfg, (clip, weight) = turn.cfg, clip.split([clip.shape[2] - 1, 1], 2)
     played = clip_pass(run.codec, clip, cfg.offsets, cfg.memory, turn.quantize, cfg.keep_first)
-    fake, real = played.fake[:, 1:].flatten(0, 1), clip[:, 1:].flatten(0, 1)
-    terms = dict(recon_clip=(real - fake).abs().mean(), codebook=played.quantization)
-    loss = sum(terms.values()) + cfg.perceptual * turn.perceptual(fake, real) + cfg.square * F.mse_loss(fake, real)
+    fake, real, weight = (x[:, 1:].flatten(0, 1) for x in (played.fake, clip, weight))
+    terms = dict(recon_clip=(weight * (real - fake).abs()).mean(), codebook=played.quantization)
+    loss = sum(terms.values()) + cfg.perceptual * turn.perceptual(fake, real) + cfg.square * (weight * (real - fake).square()).mean()
     volumes = clip.transpose(1, 2), played.fake.transpose(1, 2)   # critics of clips read (B, C, T, H, W)
     if turn.judged:
         terms['fooled_clip'] = generator_loss(run.clip_critic(volumes[1]))
@@ -234,9 +252,10 @@ def clip_turn(run: CodecRun, clip: Tensor, turn: Turn) -> dict[str, Tensor]:
 
 # %% ../../nbs/60_train/62_codec.ipynb #885933b4
 def draw_turn(run: CodecRun, frames: Tensor, turn: Turn) -> tuple[Quantized, dict[str, Tensor]]:
-    "A generator step on (N, C, H, W) frames decoded without memory; the numbers to record."
+    "A generator step on (N, C + 1, H, W) frames and weights, decoded without memory; the numbers to record."
+    frames, weight = frames.split([frames.shape[1] - 1, 1], 1)
     quantized = turn.quantize(run.codec.encode(frames).feats)
-    terms = dict(recon_alone=(run.codec.decode(quantized.z_q).frames - frames).abs().mean(), codebook_alone=quantized.loss)
+    terms = dict(recon_alone=(weight * (run.codec.decode(quantized.z_q).frames - frames).abs()).mean(), codebook_alone=quantized.loss)
     _descend(run.generator_steps, sum(terms.values()), turn.rate)
     run.averaged.update(run.codec)
     return quantized, terms
@@ -261,15 +280,15 @@ def train_codec(
                     codec.quantize if step >= cfg.quantize_from else unquantized)
         clips = batch['clip'].to(device).float() / 127.5 - 1
         if cfg.quantize_from and step == cfg.quantize_from: revive_codes(run, torch.ones_like(used), _encode_some(codec, clips), turn.random)
-        terms = {}
+        terms, weighed = {}, torch.cat([clips, moving_weight(clips, cfg.moving)], 2)
         if cfg.draw and (step < cfg.memory_from or every(step, cfg.draw_every)):
             some = torch.randperm(clips.shape[0] * clips.shape[1], generator=turn.random)[:cfg.draw]
-            drawn, terms = draw_turn(run, clips.flatten(0, 1)[some], turn)
+            drawn, terms = draw_turn(run, weighed.flatten(0, 1)[some], turn)
             used[drawn.codes.flatten()] = True
         if step >= cfg.memory_from:
             made, numbers = image_turn(run, clips[:cfg.groups], turn)
             used[made.codes.flatten()] = True
-            windows = sample_windows(clips[-cfg.clips:], cfg.clip_length, cfg.max_stride, turn.random)
+            windows = sample_windows(weighed[-cfg.clips:], cfg.clip_length, cfg.max_stride, turn.random)
             terms |= numbers | clip_turn(run, windows, turn)
         if every(step + 1, cfg.revive_every):
             if cfg.quantize_from <= step < .6 * cfg.steps: revive_codes(run, ~used, _encode_some(codec, clips), turn.random)

@@ -38,12 +38,14 @@ class PriorLoopCfg:
     ema: float = 0.             # decay of the averaged weights; 0: the last ones count
     given: int = 0              # frames at the start of every clip that are read but not learnt
     copy_first: bool = False    # begin with a transformer that repeats the previous frame, see `lean_on_previous`
+    bfloat16: bool = False      # multiply matrices in 16 bits: on a CPU that can, a step takes 0.6 of the time
 
 # %% ../../nbs/60_train/63_prior.ipynb #1cb4ad12
 PRESETS = {
     #                        steps    batch      rate
     'tiny':     PriorLoopCfg(20,      batch=4,   lr=1e-3, warmup=5,   decay=True, ema=.9),
     'worlds64': PriorLoopCfg(1_800,   batch=8,   lr=1e-3, warmup=50,  decay=True, ema=.995, weight_decay=.05, given=2, copy_first=True),
+    'worlds32': PriorLoopCfg(1_200, batch=6, lr=1e-3, warmup=50, decay=True, ema=.99,  weight_decay=.05, given=1, copy_first=True, bfloat16=True),
     'bair':     PriorLoopCfg(200_000, batch=16,  lr=1e-5),
     'kinetics': PriorLoopCfg(800_000, batch=16,  lr=1e-5),
     'drums':    PriorLoopCfg(200_000, batch=8,   lr=1e-5),
@@ -185,7 +187,8 @@ def train_prior(
     for step in range(start, cfg.steps):
         seed_step(seed, step)
         windows = sample_codes(codes, cfg.batch, frames or net.cfg.window, torch_rng(seed, 'clips', step))
-        loss = net.loss(lay_out(windows._replace(codes=windows.codes.long().to(device)), controls, net.cfg, cfg.given))
+        segments = lay_out(windows._replace(codes=windows.codes.long().to(device)), controls, net.cfg, cfg.given)
+        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.bfloat16): loss = net.loss(segments)
         rate = rate_at(step, cfg)
         for group in run.steps.param_groups: group['lr'] = cfg.lr * rate
         run.steps.zero_grad(set_to_none=True); loss.backward(); run.steps.step()

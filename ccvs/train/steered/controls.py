@@ -9,6 +9,7 @@ __all__ = ['CONTROLS', 'Material', 'Plan', 'with_tokens', 'steered_by_trajectory
 # %% ../../../nbs/60_train/69_steered/692_controls.ipynb #c10de6a1
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,7 @@ class Plan(NamedTuple):
     pose: Pose | None = None
     sound: SoundCodec | None = None
     ends: bool = False
+    needs_end: bool = True
     labels: tuple[str, ...] = ()
 
 # %% ../../../nbs/60_train/69_steered/692_controls.ipynb #bf53a5df
@@ -87,14 +89,15 @@ def steered_by_sound(plan: Plan, material: Material) -> Plan:
     return with_tokens(plan, tokens, codec.cfg.codes)._replace(sound=codec)
 
 # %% ../../../nbs/60_train/69_steered/692_controls.ipynb #f2f519de
-def steered_by_end_frame(plan: Plan, material: Material) -> Plan:
-    "A later frame of the same clip stands before it (CCVS spec 7.4, 9.1)."
+def steered_by_end_frame(plan: Plan, material: Material, share: float = 1.) -> Plan:
+    "A later frame of the same clip stands before it, or before a share of the batches (CCVS spec 7.4, 9.1)."
     cfg, window, total = plan.cfg, plan.cfg.window, material.codes.shape[1]
-    if total == end_windows(cfg): return plan._replace(controls=(*plan.controls, end_control(cfg)), ends=True, frames=total)
+    plan = plan._replace(ends=True, needs_end=share == 1)
+    if total == end_windows(cfg): return plan._replace(controls=(*plan.controls, end_control(cfg, share=share)), frames=total)
     reach = min(total, max(2 * window, cfg.frames))
     cfg = replace(cfg, frames=max(cfg.frames, reach), capacity=cfg.capacity + cfg.frame_tokens)
     most = min(window + 1, reach)
-    return plan._replace(cfg=cfg, controls=(*plan.controls, end_control(cfg, (max(2, most // 2), most))), ends=True, frames=reach)
+    return plan._replace(cfg=cfg, controls=(*plan.controls, end_control(cfg, (min(max(3, most // 2), most), most), share)), frames=reach)
 
 def steered_by_label(plan: Plan, material: Material) -> Plan:
     "The class of every clip; ValueError for mirrored clips, which may belong to another class."
@@ -119,6 +122,7 @@ CONTROLS: dict[str, tuple[Callable[[Plan, Material], Plan], tuple[str, ...]]] = 
     'known_path': (steered_by_known_path, ('state',)),
     'sound':      (steered_by_sound,      ('sound',)),
     'end_frame':  (steered_by_end_frame,  ()),
+    'maybe_end':  (partial(steered_by_end_frame, share=.5), ()),  # half of the batches have none, so that it can be left out
 }
 
 def wanted_controls(names: str) -> list[str]:  # 'trajectory+end_frame', or empty for plain prediction

@@ -38,6 +38,7 @@ PRESETS = {
     #                       steps
     'tiny':     PoseLoopCfg(    30, check_every=10),
     'worlds64': PoseLoopCfg( 3_000, lr=.003),
+    'worlds32': PoseLoopCfg(3_000, lr=.003),
     'bair':     PoseLoopCfg(10_000),
 }
 
