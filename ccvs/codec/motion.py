@@ -108,8 +108,8 @@ class Subpixel(nn.Module):
         first, activation = self.convs[0]
         own, other = (first.weight * first.scale).split([x.shape[1], skips.shape[1] + 3], 1)
         seen = torch.cat([warp(skips, self.motion_scale * before.motion), *before], 1)
-        feats = F.conv2d(x, own, first.bias, padding=1).repeat_interleave(len(skips) // len(x), 0)
-        feats = activation(feats + F.conv2d(seen, other, padding=1))
+        feats = F.conv2d(seen.contiguous(memory_format=torch.channels_last), other, padding=1).unflatten(0, (len(x), -1))
+        feats = activation((feats + F.conv2d(x, own, first.bias, padding=1)[:, None]).flatten(0, 1))
         for conv in self.convs[1:]: feats = conv(feats)
         return apply_heads(feats, self.flow_head, self.occ_head, before)
 

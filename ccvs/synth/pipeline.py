@@ -10,7 +10,7 @@ __all__ = ['PRESETS', 'SHIPPED', 'PredictorCfg', 'as_clip', 'as_bytes', 'encode_
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,7 +28,7 @@ from ..data.video import fit
 from ..prior.choice import ChoiceCfg
 from ..prior.pose import Pose, PoseCfg, build_pose
 from ..prior.transformer import Transformer, TransformerCfg, build_transformer
-from .rollout import rollout
+from .rollout import continue_from
 from .sampling import SamplingCfg, stream_codes
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #b5a0d34d
@@ -87,15 +87,17 @@ def encode_clip(codec: FrameCodec, clip: Tensor) -> Tensor:  # (B, T, 3, H, W) i
 # %% ../../nbs/70_synth/72_pipeline.ipynb #30084b7f
 def _decode_after(
     codec: FrameCodec,
-    codes: Iterator[Tensor],  # per new frame (N, h, w)
-    given: Tensor,            # (N, G, 3, H, W) in [-1, 1] frames before them, G may be 0
+    codes: Iterator[Tensor],  # per new frame (B * S, h, w)
+    given: Tensor,            # (B, G, 3, H, W) in [-1, 1] frames before them, G may be 0
     cfg: PredictorCfg,
-    end: Tensor | None = None,  # (N, 3, H, W) last frame, a context of all
-) -> Iterator[Tensor]:        # per new frame (N, 3, H, W), not clamped
+    end: Tensor | None = None,  # (B, 3, H, W) last frame, a context of all
+    samples: int = 1,         # futures of every clip, S
+) -> Iterator[Tensor]:        # per new frame (B * S, 3, H, W), not clamped
     "Decode a stream of codes after given frames, in constant memory (CCVS spec 10.2)."
-    frames = rollout(codec, chain(encode_clip(codec, given).unbind(1), codes), given,
-                     memory=cfg.memory, offsets=cfg.offsets, keep_first=cfg.keep_first, end=end)
-    return islice(frames, given.shape[1], None)
+    skips = lambda frame: [level.repeat_interleave(samples, 0) for level in codec.encode(frame).skips] if codec.cfg.memory else []
+    return continue_from(codec, [skips(frame) for frame in given[:, -cfg.memory:].unbind(1)], codes, memory=cfg.memory, offsets=cfg.offsets,
+                         keep_first=cfg.keep_first, last=[skips(end)] if end is not None and codec.cfg.memory else [])
+
 
 # %% ../../nbs/70_synth/72_pipeline.ipynb #5848b24e
 @torch.no_grad()
@@ -133,10 +135,8 @@ def futures(
     again = lambda _: encode_clip(model.codec, latest['frame'][:, None])[:, 0]
     made = stream_codes(model.transformer, codes.flatten(1), length if end is None else length - 1, samples, seed, sampling or cfg.sampling, prefix,
                         control, first_sample, again if cfg.step_by_step else None)
-    if end is not None:
-        end = end.repeat_interleave(samples, 0)
-        made = chain(made, [encode_clip(model.codec, end[:, None])[:, 0]])
-    for frame in _decode_after(model.codec, made, given.repeat_interleave(samples, 0), cfg, end):
+    if end is not None: made = chain(made, [encode_clip(model.codec, end[:, None])[:, 0].repeat_interleave(samples, 0)])
+    for frame in _decode_after(model.codec, made, given, cfg, end, samples):
         latest['frame'] = frame
         yield frame
 
