@@ -70,12 +70,13 @@ def prepare(
     split: Annotated[Optional[str], typer.Option(help='The split of every clip; default: by folder name or content.')] = None,
     workers: Annotated[int, typer.Option(min=1, help='Files checked at the same time.')] = 2,
     seconds: Annotated[float, typer.Option(min=1, help='Time limit for one file.')] = 120,
+    through: Annotated[Optional[int], typer.Option(min=0, help='Height that frames pass on the way to their size (256 for Kinetics as CCVS read it); default: as before.')] = None,
     retry_bad: Annotated[bool, typer.Option('--retry-bad', help='Check broken files again even if they have not changed.')] = False,
     as_json: AsJson = False,
 ) -> None:
     "Look at every video of a folder and write index.parquet; broken files are set aside there with the reason."
     from ccvs.data.index import build_index, index_home, set_aside
-    index = build_index(folder, split=split, workers=workers, seconds=seconds, retry_bad=retry_bad)
+    index = build_index(folder, split=split, workers=workers, seconds=seconds, through=through, retry_bad=retry_bad)
     bad = index[index.status != 'ok']
     if as_json: print(json.dumps(dict(folder=str(folder), usable=len(index) - len(bad), set_aside=dict(zip(bad.path, bad.reason)))))
     else:

@@ -19,20 +19,26 @@ from .config import from_dict, to_dict
 from .record import atomic_path
 
 # %% ../../nbs/00_core/07_networks.ipynb #f89773a6
-def save_weights(path: Path, net: nn.Module, half: bool) -> None:
-    "The parameters of a network, in half precision if wanted; buffers are derived from the sizes and left out."
-    tensors = {name: p.detach().to('cpu', torch.float16 if half else p.dtype).contiguous() for name, p in net.named_parameters()}
+def save_weights(path: Path, net: nn.Module, half: bool = False) -> None:
+    "Parameters, in half precision if wanted, and buffers of a network; written completely or not at all."
+    parameters = dict(net.named_parameters())
+    tensors = {name: value.detach().to('cpu', torch.float16 if half and name in parameters else value.dtype).contiguous()
+               for name, value in net.state_dict().items()}
     with atomic_path(path) as part: save_file(tensors, part)
 
 # %% ../../nbs/00_core/07_networks.ipynb #dd9db29d
-def load_weights(path: Path, net: nn.Module) -> None:
-    "Read parameters back, strictly; ValueError names the file and what is wrong with it."
-    try: tensors, wanted = load_file(path), dict(net.named_parameters())
+def load_weights(path: Path, net: nn.Module) -> nn.Module:  # the same
+    "Read them back, strictly; FileNotFoundError or ValueError name the file and what is wrong with it."
+    if not path.is_file(): raise FileNotFoundError(f'{path.parent} lacks {path.name}: copy or save the model again')
+    try: tensors, wanted = load_file(path), net.state_dict()
     except SafetensorError as e: raise ValueError(f'{path.name} is not a whole safetensors file ({e}): copy or save the model again') from None
+    parameters = dict(net.named_parameters())
+    if set(tensors) == set(parameters): wanted = parameters  # written when files held no buffers; those are as they were built
     odd = sorted(set(tensors) ^ set(wanted)) + [n for n in tensors if n in wanted and tensors[n].shape != wanted[n].shape]
     if odd: raise ValueError(f'{path.name} does not fit its config.json: {len(odd)} names or shapes differ, first {odd[0]}; save the model again')
     with torch.no_grad():
-        for name, p in wanted.items(): p.copy_(tensors[name])
+        for name, value in wanted.items(): value.copy_(tensors[name])
+    return net
 
 # %% ../../nbs/00_core/07_networks.ipynb #50c74f96
 def save_net(
@@ -42,7 +48,7 @@ def save_net(
 ) -> None:
     "Write `name.json` and `name.safetensors`."
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(folder/f'{name}.safetensors', net, half=False)
+    save_weights(folder/f'{name}.safetensors', net)
     with atomic_path(folder/f'{name}.json') as part: part.write_text(json.dumps(to_dict(net.cfg), indent=1) + '\n', encoding='utf-8')
 
 def load_net(
@@ -55,5 +61,4 @@ def load_net(
     if not (folder/f'{name}.json').is_file():
         raise FileNotFoundError(f'there is no {name} in {folder}: run train_{name} with the same out_dir first')
     net = build(from_dict(kind, json.loads((folder/f'{name}.json').read_text(encoding='utf-8'))))
-    load_weights(folder/f'{name}.safetensors', net)
-    return net.eval().requires_grad_(False)
+    return load_weights(folder/f'{name}.safetensors', net).eval().requires_grad_(False)

@@ -20,7 +20,7 @@ import plotly.graph_objects as go
 import torch
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFile, ImageFont
 
 from .record import atomic_path
 
@@ -45,7 +45,8 @@ class Picture:
 
     def jpeg(self, quality: int = 88) -> bytes:
         "The picture as JPEG."
-        out = io.BytesIO()
+        out, (width, height) = io.BytesIO(), self.size
+        ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 4 * width * height)  # Pillow's guess, a byte a pixel, is too small for noise
         self.image.convert('RGB').save(out, 'JPEG', quality=quality, subsampling=0, optimize=True)
         return out.getvalue()
 

@@ -22,7 +22,7 @@ from .guard import Verdict, vet_many
 
 # %% ../../nbs/10_data/12_index.ipynb #f7268453
 COLUMNS = ('path', 'split', 'frames', 'fps', 'height', 'width', 'source', 'licence', 'checksum', 'status', 'reason',
-           'bytes', 'modified')   # modified: nanoseconds since 1970
+           'bytes', 'modified', 'through')   # modified: nanoseconds since 1970; through: height frames pass on the way to their size, 0: none
 ENDINGS = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.mpg', '.mpeg', '.ts', '.gif')
 SIDES = ('motion', 'sound', 'state', 'keypoints')
 
@@ -72,7 +72,7 @@ def write_index(
     if unknown or missing:
         raise ValueError(f'an index has the columns {", ".join(COLUMNS)}; unknown: {sorted(unknown)}, missing: {sorted(missing)}')
     if table.path.duplicated().any(): raise ValueError(f'{folder}: a path occurs twice in the index; give each clip one row')
-    kinds = dict.fromkeys(('frames', 'height', 'width', 'bytes', 'modified'), 'int64') | dict(fps='float64')
+    kinds = dict.fromkeys(('frames', 'height', 'width', 'bytes', 'modified', 'through'), 'int64') | dict(fps='float64')
     table = table.reindex(columns=list(COLUMNS)).sort_values('path', ignore_index=True)
     filled = lambda name: table[name].astype(object).where(table[name].notna(), 0 if name in kinds else '')
     table = pd.DataFrame({name: filled(name).astype(kinds.get(name, str)) for name in COLUMNS})
@@ -88,6 +88,7 @@ def load_index(
     if not path.exists(): raise FileNotFoundError(f'{path}: no index; make it with build_index({str(folder)!r})')
     try: table = pd.read_parquet(path)
     except (OSError, ValueError) as err: raise ValueError(f'{path}: not an index ({err}); delete it and build it again') from err
+    table = table.assign(through=table.get('through', 0))   # absent from older ones
     if missing := set(COLUMNS) - set(table): raise ValueError(f'{path}: lacks {sorted(missing)}; delete it and build it again')
     return table
 
@@ -141,6 +142,7 @@ def build_index(
     seconds: float = 120,          # time limit for one file
     source: str | None = None,     # where the videos come from
     licence: str | None = None,    # what may be done with them
+    through: int | None = None,    # height that frames pass on the way to their size, 0 for none (Kinetics: 256, CCVS spec 9.3)
     retry_bad: bool = False,       # check bad files again even if they have not changed
 ) -> pd.DataFrame:                 # columns COLUMNS, one row per file, bad ones included
     "Check every new or changed file and write `index.parquet`; FileNotFoundError if the folder holds no video."
@@ -153,6 +155,7 @@ def build_index(
     if todo := [path for path in paths if path not in keep]: rows += _vetted(folder, todo, workers, seconds)
     for row in rows:
         row['split'] = split or row.get('split') or (split_of(row['path'], row['checksum']) if row['status'] == 'ok' else '')
+        row['through'] = row.get('through', 0) if through is None else through
         row['source'], row['licence'] = source or row.get('source', ''), licence or row.get('licence', '')
     table = write_index(folder, rows)
     (index_home(folder) / 'index.journal').unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ccvs.core.show import Picture, as_uint8, curve, film_strip, motion_image, player, save_strip
 
@@ -59,6 +59,14 @@ def test_strip_numbers(arguments):
 def test_saved_strip_is_exact(tmp_path):
     path = save_strip(tmp_path/'a'/'strip.png', clip())
     assert (np.asarray(Image.open(path))[:, :12] == as_uint8(clip())[0]).all() and len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize('quality', [88, 95])
+def test_noise_is_shown_like_anything_else(quality, monkeypatch):
+    "An optimised JPEG has to fit in Pillow's buffer, which was made for pictures of something."
+    monkeypatch.setattr(ImageFile, 'MAXBLOCK', 65536)
+    noise = np.random.default_rng(0).integers(0, 256, (128, 650, 3), np.uint8)
+    assert Image.open(io.BytesIO(Picture(Image.fromarray(noise)).jpeg(quality))).size == (650, 128)
 
 
 def test_picture_shows_one_jpeg():

@@ -49,6 +49,19 @@ def fingerprint(stream, count=8):
     return digest.hexdigest()
 
 
+def test_frames_that_pass_another_size_are_smooth(tmp_path):
+    "What CCVS did to Kinetics (spec 9.3): 1/16, 7/8, 1/16 over each axis, borders repeated; other clips are left alone."
+    frames = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), np.uint8).repeat(2, 2).repeat(2, 3)
+    for name in 'ab': write_video(tmp_path / f'{name}.mp4', frames, crf=1)
+    rows = [dict(path=f'{name}.mp4', frames=4, status='ok', split='train', checksum=name, through=through) for name, through in (('a', 0), ('b', 64))]
+    write_index(tmp_path, rows)
+    plain, smooth = (ClipDataset(tmp_path, length=4, size=16).window(n).double().numpy() for n in (0, 1))
+    wide = np.pad(plain, ((0, 0), (0, 0), (1, 1), (1, 1)), 'edge')
+    across = wide[..., :-2] / 16 + wide[..., 1:-1] * 7 / 8 + wide[..., 2:] / 16
+    want = across[..., :-2, :] / 16 + across[..., 1:-1, :] * 7 / 8 + across[..., 2:, :] / 16
+    assert abs(smooth - want).max() <= .5 and abs(plain - want).max() > 10     # rounded to whole bytes
+
+
 def test_windows_hold_the_right_frames(films):
     data = ClipDataset(films, length=4, step=2, size=16)
     assert data.rows.path.tolist() == [f'clips/{n}.mp4' for n in (0, 1, 2, 4, 5)]

@@ -47,6 +47,13 @@ def test_every_file_has_a_row_and_bad_ones_a_reason(films):
     assert not list(films.glob('*journal*')) and not list(films.glob('.part*'))
 
 
+def test_how_frames_are_read_is_remembered(films, reads):
+    assert set(build_index(films).through) == {0} and set(build_index(films, through=256).through) == {256}
+    assert set(build_index(films).through) == {256} and len(reads) == 6        # nothing is read again for it
+    pd.read_parquet(films / 'index.parquet').drop(columns='through').to_parquet(films / 'index.parquet')
+    assert set(load_index(films).through) == {0}                               # an index older than the column
+
+
 def test_only_new_and_changed_files_are_read(films, reads):
     build_index(films)
     reads.clear()

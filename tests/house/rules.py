@@ -1,5 +1,6 @@
 """The rules of the house. Each takes the root of a checkout and returns one sentence per breach; none means all is well."""
 import ast
+import builtins
 import json
 import re
 from pathlib import Path
@@ -290,6 +291,34 @@ def no_quoted_types(root: Path) -> list[str]:
     return wrong
 
 
+def bound(node: ast.AST) -> set[str]:
+    "Names that a statement of a module binds there."
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return {node.name}
+    names = {alias.asname or alias.name.split('.')[0] for part in ast.walk(node) if isinstance(part, (ast.Import, ast.ImportFrom)) for alias in part.names}
+    return names | {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+
+
+def imports_stand_alone(root: Path) -> list[str]:
+    "The pages run exported cells and cells that import, nothing else: such a cell needs no other cell, or `make docs` fails."
+    wrong = []
+    for book in notebooks(root):
+        known = {*dir(builtins), 'show_doc', '__file__'}
+        for number, cell in enumerate(book.cells):
+            if cell['cell_type'] != 'code' or source(cell).startswith('%%'):
+                continue
+            code, exports = tree(source(cell)), re.match(r'#\|\s*export\b', source(cell))
+            if not exports and not any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(code)):
+                continue
+            own = known | {name for node in code.body for name in bound(node)}
+            needed = {part.id for part in ast.walk(code) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
+            inner = {part.arg for part in ast.walk(code) if isinstance(part, ast.arg)} | {name for part in ast.walk(code) for name in bound(part)}
+            if book.exported and not exports and (lacks := sorted(needed - own - inner)):
+                wrong.append(f'{book.path} cell {number}: imports, but also needs {lacks[0]}, which the pages do not run: import in a cell before')
+            known = own
+    return wrong
+
+
 def sizes(root: Path) -> list[str]:
     "Too long means two ideas."
     wrong = []
@@ -348,4 +377,4 @@ def readme_agrees(root: Path) -> list[str]:
 
 
 RULES = (titles, numbering, module_names, modules_have_notebooks, import_order, no_import_cycle, no_absolute_paths, no_foreign_code,
-         no_device_literals, matplotlib_has_one_home, no_star_imports, no_quoted_types, sizes, runs_are_blank, no_progress_debris, readme_agrees)
+         no_device_literals, matplotlib_has_one_home, no_star_imports, no_quoted_types, imports_stand_alone, sizes, runs_are_blank, no_progress_debris, readme_agrees)

@@ -6,8 +6,8 @@ import torch
 
 from ccvs.codec import image, poke, video
 from ccvs.core.config import from_dict
+from ccvs.core.networks import load_weights
 from ccvs.runs import fill_in, find_run, parameters, read_filled, run_notebook
-from ccvs.synth.stage_files import load_state
 from ccvs.train.pieces import latest_checkpoint, load_checkpoint, read_metrics
 
 SMALL = dict(preset='tiny', steps=2, clips=4, check_clips=3)
@@ -31,7 +31,7 @@ def test_from_nothing_to_a_network_and_on(name, tmp_path):
     assert record['preset'] == 'tiny' and record['overrides']['steps'] == 2 and record['resumed_at'] == 0
     assert [row['step'] for row in read_metrics(out)] == [0, 1] and record['numbers'][number] > 0
     saved = load_checkpoint(latest_checkpoint(out / 'checkpoints'))
-    net = load_state(out / f'{name}.safetensors', build(from_dict(cfg, json.loads((out / f'{name}.json').read_text()))))
+    net = load_weights(out / f'{name}.safetensors', build(from_dict(cfg, json.loads((out / f'{name}.json').read_text()))))
     for key, value in saved.parts['codec' if name == 'video_codec' else 'net'].items():
         assert torch.equal(net.state_dict()[key], value), key                        # parameters and buffers
     assert saved.step == 2 and (out / picture).is_file() and (tmp_path / f'train_{name}.ipynb').is_file()

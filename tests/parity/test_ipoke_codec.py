@@ -1,4 +1,4 @@
-"The first-stage networks, critics, losses and training steps give the recorded numbers of the official ones."
+"What the runner does not ask of the first-stage networks and training steps: that a wrong weight is noticed, and turns that were not taken."
 import pytest
 import torch
 
@@ -11,17 +11,6 @@ KINDS = networks.KINDS | steps.KINDS
 CASES = {case.name: case for path in find_cases(FOLDER / 'ipoke') if (case := read_case(path)).record['kind'] in KINDS}
 
 pytestmark = pytest.mark.usefixtures('one_thread')
-
-
-@pytest.mark.parametrize('name', CASES)
-def test_recorded(name):
-    case = CASES[name]
-    agreement = repeat(case, case.calls[0], KINDS)
-    assert agreement.passed, agreement.reason
-
-
-def test_every_kind_has_a_case():
-    assert {case.record['kind'] for case in CASES.values()} == set(KINDS)
 
 
 def spoilt(case, name):

@@ -9,12 +9,13 @@ from typer.testing import CliRunner
 
 from ccvs import cli
 from ccvs.compat.cases import find_cases
-from ccvs.compat.parity import judge, judge_all
+from ccvs.compat.parity import KINDS, judge, judge_all
 
 from .cases import FOLDER
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 CASES = find_cases(FOLDER)
+SHARED = FOLDER.parents[3] / 'shared' / 'parity'   # where the recordings come from, beside a checkout
 
 
 @pytest.mark.parametrize('path', CASES, ids=lambda path: path.relative_to(FOLDER).with_suffix('').as_posix())
@@ -22,6 +23,18 @@ def test_case(path):
     verdict = judge(path)
     assert verdict.passed, verdict.reason
     assert verdict.calls
+
+
+def test_every_kind_has_a_case():
+    records = [json.loads(path.read_text()) for path in CASES]
+    assert {kind for record in records for kind in [record.get('kind'), *(call['kind'] for call in record.get('calls', ()))] if kind} == set(KINDS)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason='no recordings beside this checkout')
+@pytest.mark.parametrize('system', ['ccvs', 'ipoke'])
+def test_every_recording_is_here(system):
+    whole = sorted(path.relative_to(SHARED) for path in (SHARED / system).rglob('*') if path.is_file() and path.name != 'README.md')
+    assert whole and all((FOLDER / path).read_bytes() == (SHARED / path).read_bytes() for path in whole)
 
 
 @pytest.fixture
@@ -76,7 +89,6 @@ def test_a_wrong_network_fails():
     def altered(case, call):
         case.weights['net_e.blocks.0.0.bias'][0] += .01
         return KINDS[call.kind](case, call)
-    from ccvs.compat.parity import KINDS
     assert not judge(FOLDER / 'ccvs' / 'ae_video_nomemory.json', {'ae.encode': altered, 'ae.decode_video': altered}).passed
 
 

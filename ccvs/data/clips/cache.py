@@ -19,7 +19,7 @@ import pandas as pd
 from ...core.progress import progress
 from ...core.record import atomic_path
 from ..index import index_home
-from ..video import VideoError, read_blocks
+from ..video import VideoError, fit, fit_through, read_blocks
 
 # %% ../../../nbs/10_data/13_clips/130_cache.ipynb #c03d5d68
 def shard_layout(
@@ -42,8 +42,8 @@ def _write_shard(path: Path, folder: Path, rows: list[dict[str, Any]], size: tup
         shard, at = np.lib.format.open_memmap(temp, 'w+', np.uint8, shape), 0
         for row in rows:
             try:
-                for block in read_blocks(folder / row['path'], count=row['frames'], size=size):
-                    shard[at:at + len(block)] = block.numpy()
+                for block in read_blocks(folder / row['path'], count=row['frames']):
+                    shard[at:at + len(block)] = fit_through(block, size, row['through']) if row.get('through') else fit(block, size)
                     at += len(block)
             except VideoError as err:
                 raise VideoError(f'{err}; it was readable when it was indexed: run build_index({str(folder)!r}) again') from err
@@ -63,13 +63,13 @@ class FrameCache:
     def __init__(
         self,
         folder: str | Path,     # the dataset
-        rows: pd.DataFrame,     # the clips: path, frames, checksum
+        rows: pd.DataFrame,     # the clips: path, frames, checksum, and `through` if wanted
         size: tuple[int, int],  # (height, width) of the frames
     ):
         "Build what is missing; OSError if the disk is too small, VideoError if a file has changed."
         self.rows, self.size = rows.to_dict('records'), size
         self.places = shard_layout([row['frames'] for row in self.rows], max(1, 2 ** 26 // (3 * size[0] * size[1])))
-        content = json.dumps([[row['path'], row['frames'], row['checksum']] for row in self.rows])
+        content = json.dumps([[row['path'], row['frames'], row['checksum'], *filter(None, [row.get('through')])] for row in self.rows])
         self.home = index_home(folder) / '.cache' / f'{size[0]}x{size[1]}-{sha256(content.encode()).hexdigest()[:12]}'
         self.maps: dict[int, np.ndarray] = {}
         self._build(Path(folder))

@@ -6,6 +6,6 @@
 __all__ = []
 
 # %% ../../../nbs/10_data/10_video/109_init.ipynb #fa334a2d
-from .read import fit, read_blocks, read_sound, read_video
+from .read import fit, fit_through, read_blocks, read_sound, read_video
 from .scan import VideoInfo, frame_times, probe, reader_name
 from .write import VideoError, write_video
