@@ -194,7 +194,7 @@ def demo(
 # %% ../nbs/98_cli.ipynb #0afe6b49
 @app.command()
 def bench(
-    what: Annotated[Optional[list[str]], typer.Argument(help='worlds, sampling, codec, i3d, fvd; all of them if nothing is named.')] = None,
+    what: Annotated[Optional[list[str]], typer.Argument(help='worlds, sampling, codec, i3d, fvd, poke; all of them if nothing is named.')] = None,
     as_json: AsJson = False,
 ) -> None:
     "How fast the parts are on this machine (the same as `python -m ccvs.bench`)."
