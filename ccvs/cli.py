@@ -25,7 +25,7 @@ app = typer.Typer(
          'Start with `ccvs doctor`, then `ccvs demo`.',
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 worlds = typer.Typer(help='Synthetic clips with exact ground truth.', no_args_is_help=True)
-train = typer.Typer(help='Train the networks: first the codec, then the prior on its codes; between them what a control needs. And the small one that measures.', no_args_is_help=True)
+train = typer.Typer(help='Train the networks. Predictors: first the codec, then the prior on its codes; between them what a control needs. Pokers: video-codec, image-encoder and poke-encoder, then poke-prior. And the small one that measures.', no_args_is_help=True)
 app.add_typer(worlds, name='worlds')
 app.add_typer(train, name='train')
 

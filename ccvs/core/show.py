@@ -45,9 +45,12 @@ class Picture:
 
     def jpeg(self, quality: int = 88) -> bytes:
         "The picture as JPEG."
-        out = io.BytesIO()
-        self.image.convert('RGB').save(out, 'JPEG', quality=quality, subsampling=0, optimize=True)
-        return out.getvalue()
+        for optimize in (True, False):   # Pillow's optimiser has no room for pictures that are all noise
+            out = io.BytesIO()
+            try: self.image.convert('RGB').save(out, 'JPEG', quality=quality, subsampling=0, optimize=optimize)
+            except OSError:
+                if not optimize: raise
+            else: return out.getvalue()
 
     def save(self, path: str | Path) -> None:
         "Write it to a file, completely or not at all; the ending says the format."

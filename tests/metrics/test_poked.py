@@ -11,7 +11,7 @@ from ccvs.metrics.control.keypoints import poked_errors
 from ccvs.metrics.poked.asked import ask_keypoints, ask_motion, ask_world, clip_keypoints, moving_pixels
 from ccvs.metrics.poked.evaluate import interval, measure_samples, mode_numbers, poke_verdicts
 from ccvs.metrics.poked.following import FollowCfg, follow_point, quiet_points, shifts, softened
-from ccvs.metrics.poked.measures import arrival, closeness, keypoint_accuracy, obedience, same_rhythm, variety
+from ccvs.metrics.poked.measures import arrival, closeness, find_paths, keypoint_accuracy, keypoint_curves, obedience, same_rhythm, variety
 from ccvs.metrics.poked.modes import PRESETS, PlanCfg, fan_vectors, made_clips, neighbour
 from ccvs.metrics.poked.rivals import RubberRival, StillRival
 from ccvs.metrics.poked.shown import poke_video, side_by_side, with_arrows
@@ -120,10 +120,17 @@ def test_obedience(item):
 
 
 def test_keypoint_accuracy_is_that_of_the_protocol(item):
-    row = keypoint_accuracy(item, StillRival().poke(item.frames[0], item.pokes, samples=1))
+    row = keypoint_accuracy(item, find_paths(item, StillRival().poke(item.frames[0], item.pokes, samples=1)))
     (start, end), = item.pokes
     wanted = poked_errors([[start]], [[end]], [[True]], 64).squared[0]
     assert row['squared'] == pytest.approx(wanted, rel=.3) and row['mse'] == row['squared'] / 2
+
+
+def test_keypoints_over_time(clip):
+    joint = ask_keypoints(clip, POKES['worlds64'], torch_rng(3))
+    truth = clip_keypoints(clip)[0][:, list(joint.ids)]
+    off = keypoint_curves(joint, np.stack([truth, truth + [6.4, 0]]))
+    assert np.allclose(off['nearest'], 0) and np.allclose(off['mean'], .0025) and off['mean'].shape == (16,)
 
 
 def test_rhythm():

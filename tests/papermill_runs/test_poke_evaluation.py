@@ -34,6 +34,7 @@ def test_every_test_and_once_more(models, tmp_path, capsys):
     assert set(numbers['rivals']) == {'cvae', 'warp', 'still'} and 'mse' not in numbers['rivals']['still']['diversity']
     still = numbers['rivals']['still']['reach']
     assert still['off_of_all']['mean'] > .2 and still['background']['mean'] == 0
+    assert len(numbers['kps_acc']['curves']['nearest']) == 16
     assert numbers['accuracy']['ssim_ipoke'] != numbers['accuracy']['ssim_mean']['mean'] < 1
     assert {path.name for path in (tmp_path/'samples'/'item_000').iterdir()} == {'groundtruth.mp4', 'sample_0.mp4', 'sample_1.mp4', 'overview.mp4', 'strips.png'}
     assert (tmp_path/'directions_0.png').is_file() and (tmp_path/'transfer.png').is_file() and '<video' in (tmp_path/'report.html').read_text()

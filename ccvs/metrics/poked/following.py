@@ -126,11 +126,13 @@ def shifts(
     reach: int = 4,     # largest shift along each axis, pixels
 ) -> ndarray:           # (N, 2) dx, dy
     "How far the patch around each point was shifted, finer than pixels."
-    a, b, found = np.asarray(first) / 255, np.pad(np.asarray(last) / 255, ((0, 0), (reach, reach), (reach, reach)), mode='edge'), []
+    frames, found = [np.asarray(frame) / 255 for frame in (first, last)], []
+    wide = np.pad(np.stack(frames), ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode='edge')
     for x, y in points.astype(int):
-        patch = a[:, y - radius:y + radius + 1, x - radius:x + radius + 1]
-        near = b[:, y - radius:y + radius + 1 + 2 * reach, x - radius:x + radius + 1 + 2 * reach]
-        views = np.lib.stride_tricks.sliding_window_view(near, patch.shape[1:], (1, 2))   # (3, R, R, n, n)
-        field = -((views - patch[:, None, None])**2).sum((0, 3, 4))
-        found.append(best_path(field[None])[0] - reach)
+        patch = frames[0][:, y - radius:y + radius + 1, x - radius:x + radius + 1]
+        near = wide[:, :, y - radius:y + radius + 1 + 2 * reach, x - radius:x + radius + 1 + 2 * reach]
+        views = np.lib.stride_tricks.sliding_window_view(near, patch.shape[1:], (2, 3))   # (2, 3, R, R, n, n)
+        fields = -((views - patch[:, None, None])**2).sum((1, 4, 5))
+        here, there = (best_path(field[None])[0] for field in fields)
+        found.append(there - here)   # a patch is not quite symmetric, so even in its own frame the parabola's top is a bit off
     return np.array(found).reshape(-1, 2)

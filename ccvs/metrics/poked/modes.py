@@ -6,7 +6,7 @@
 __all__ = ['PRESETS', 'MODES', 'PlanCfg', 'made_clips', 'item_columns', 'fan_vectors', 'fan_clips', 'fan_columns', 'neighbour',
            'carried', 'transfer_columns', 'keypoint_columns']
 
-# %% ../../../nbs/75_metrics/79_poked/794_modes.ipynb #4653b855
+# %% ../../../nbs/75_metrics/79_poked/794_modes.ipynb #5959822d
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +21,8 @@ from ...control.poke import PokeCfg
 from ...core.seed import torch_rng
 from ..evaluate import SetCfg, set_rows
 from .asked import Asked
-from .measures import (arrival, closeness, keypoint_accuracy, obedience, official_closeness, perceptual_closeness, same_rhythm,
-                                         stacked, variety)
+from .measures import (arrival, closeness, find_paths, keypoint_accuracy, keypoint_curves, obedience, official_closeness,
+                                         perceptual_closeness, same_rhythm, stacked, variety)
 from ...synth.poker import Poker
 
 # %% ../../../nbs/75_metrics/79_poked/794_modes.ipynb #b4d7077e
@@ -123,5 +123,7 @@ def transfer_columns(poker: Poker, items: Sequence[Asked], first: int, plan: Pla
 
 # %% ../../../nbs/75_metrics/79_poked/794_modes.ipynb #86c1f552
 def keypoint_columns(who: Any, items: Sequence[Asked], first: int, plan: PlanCfg) -> dict[str, ndarray]:
-    "Targeted accuracy, one sample per item (iPOKE spec 9.4)."
-    return stacked([keypoint_accuracy(item, clips) for item, clips in zip(items, made_clips(who, items, first, 1, plan.seed))])
+    "Targeted accuracy of the first sample, kps_name (B,), and errors over time of all, curve_name (B, T) (iPOKE spec 9.2, 9.4)."
+    paths = [find_paths(item, clips) for item, clips in zip(items, made_clips(who, items, first, plan.samples, plan.seed))]
+    rows, curves = ([part(item, found) for item, found in zip(items, paths)] for part in (keypoint_accuracy, keypoint_curves))
+    return {f'kps_{name}': values for name, values in stacked(rows).items()} | {f'curve_{name}': np.stack([row[name] for row in curves]) for name in curves[0]}
