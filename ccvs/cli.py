@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'worlds', 'train', 'AsJson', 'Out', 'Preset', 'Seed', 'Changes', 'Show', 'doctor', 'render', 'prepare',
-           'show_form', 'do_run', 'codec', 'prior', 'pose', 'sound', 'detector', 'synthesize', 'what_to_evaluate',
-           'evaluate', 'demo', 'bench', 'run', 'convert', 'parity', 'main']
+           'show_form', 'do_run', 'codec', 'prior', 'pose', 'sound', 'detector', 'video_codec', 'image_encoder',
+           'poke_encoder', 'poke_prior', 'poke_vae', 'synthesize', 'can_be_poked', 'what_to_evaluate', 'evaluate',
+           'demo', 'bench', 'run', 'convert', 'parity', 'main']
 
 # %% ../nbs/98_cli.ipynb #b5682713
 import json
@@ -24,7 +25,7 @@ app = typer.Typer(
          'Start with `ccvs doctor`, then `ccvs demo`.',
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 worlds = typer.Typer(help='Synthetic clips with exact ground truth.', no_args_is_help=True)
-train = typer.Typer(help='Train the networks: first the codec, then the prior on its codes; between them what a control needs. And the small one that measures.', no_args_is_help=True)
+train = typer.Typer(help='Train the networks. Predictors: first the codec, then the prior on its codes; between them what a control needs. Pokers: video-codec, image-encoder and poke-encoder, then poke-prior. And the small one that measures.', no_args_is_help=True)
 app.add_typer(worlds, name='worlds')
 app.add_typer(train, name='train')
 
@@ -148,11 +149,54 @@ def detector(preset: Preset = None, seed: Seed = None, out: Out = None, changes:
     "Train the small network behind the offline Fréchet distance."
     do_run('train_detector', dict(preset=preset, seed=seed), changes, out, show, as_json)
 
+# %% ../nbs/98_cli.ipynb #2eb9dc04
+@train.command()
+def video_codec(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
+    "First for pokes: the video codec, a clip to one latent and back."
+    do_run('train_video_codec', dict(preset=preset, seed=seed), changes, out, show, as_json)
+
+# %% ../nbs/98_cli.ipynb #cd5e5e5b
+@train.command()
+def image_encoder(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
+    "For pokes: the image encoder, what there is to be moved. Stands beside the video codec, with the same --out."
+    do_run('train_image_encoder', dict(preset=preset, seed=seed), changes, out, show, as_json)
+
+# %% ../nbs/98_cli.ipynb #783591ff
+@train.command()
+def poke_encoder(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
+    "For pokes: the poke encoder, what a pull at one point means for all others. With the same --out."
+    do_run('train_poke_encoder', dict(preset=preset, seed=seed), changes, out, show, as_json)
+
+# %% ../nbs/98_cli.ipynb #1768f32e
+@train.command()
+def poke_prior(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
+    "For pokes, after these three in the same --out: the prior, what could follow; `--set prior=flow_matching` for the modern one."
+    do_run('train_poke_prior', dict(preset=preset, seed=seed), changes, out, show, as_json)
+
+# %% ../nbs/98_cli.ipynb #606c3715
+@train.command()
+def poke_vae(preset: Preset = None, seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
+    "For pokes: the baseline, a conditional variational autoencoder; needs nothing trained before."
+    do_run('train_poke_vae', dict(preset=preset, seed=seed), changes, out, show, as_json)
+
 # %% ../nbs/98_cli.ipynb #265f0738
 @app.command()
 def synthesize(seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False) -> None:
     "Predict videos with a trained model: mp4 files, a film strip, and the record."
     do_run('synthesize', dict(seed=seed), changes, out, show, as_json)
+
+# %% ../nbs/98_cli.ipynb #e7f7a9f7
+def can_be_poked(
+    model: str,  # shipped name or folder
+) -> bool:
+    "Whether a model's config.json says that it is a poker, or its folder holds published ones."
+    import ccvs
+    for folder in (Path(ccvs.__file__).parent/'models'/model, Path(model)):
+        if (folder/'config.json').is_file():
+            try: return json.loads((folder/'config.json').read_text(encoding='utf-8')).get('model') == 'ccvs.Poker'
+            except (ValueError, AttributeError): return False   # the notebook will say what is wrong with it
+        if folder.is_dir(): return 'second_stage' in folder.resolve().parts or any((folder/name).is_dir() for name in ('second_stage', 'logs/second_stage'))
+    return model in ('worlds/plant', 'worlds/dancer')
 
 # %% ../nbs/98_cli.ipynb #92b29c94
 def what_to_evaluate(
@@ -162,6 +206,7 @@ def what_to_evaluate(
     folders = [Path(name) for name in what]
     if len(what) == 1 and all((folders[0]/side).is_dir() for side in ('real', 'fake')): folders = [folders[0]/'real', folders[0]/'fake']
     if len(folders) > 2: raise RunError(f'a model, or a folder of real and one of generated videos are evaluated, found {len(what)} names')
+    if len(folders) < 2 and what and can_be_poked(what[0]): return 'evaluate_poke', dict(model=what[0], data=what[0] if what[0].startswith('worlds/') else None)
     if len(folders) < 2: return 'evaluate', dict(model=what[0] if what else None)
     if absent := [str(folder) for folder in folders if not folder.is_dir()]: raise RunError(f'{absent[0]} is no folder of videos')
     return 'evaluate_folders', dict(zip(('real', 'fake'), (str(folder.resolve()) for folder in folders)))
@@ -177,12 +222,12 @@ def evaluate(
                                                          'ipoke, magvit_bair, stylegan_v, cd_fvd.')] = None,
     seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False,
 ) -> None:
-    "Measure a model on held-out clips beside simple baselines, or a folder of generated videos against real ones."
+    "Measure a model on held-out clips beside simple baselines (one that is poked by its own tests), or a folder of generated videos against real ones."
     run, given = what_to_evaluate(what or [])
     if control is not None:
         if run != 'evaluate' or data is not None or protocol is not None: raise RunError('--control measures one model, on the world of that control: leave out --data, --protocol and folders')
         return do_run('evaluate_control', given | dict(control=control, seed=seed), changes, out, show, as_json)
-    if data is not None and run == 'evaluate': given['data'] = data if data.startswith('worlds/') else str(Path(data).resolve())
+    if data is not None and run != 'evaluate_folders': given['data'] = data if data.startswith('worlds/') else str(Path(data).resolve())
     elif data is not None: raise RunError('--data is what a model is measured on; two folders are compared with each other')
     do_run(run, given | dict(protocol=protocol, seed=seed), changes, out, show, as_json)
 
@@ -199,7 +244,7 @@ def demo(
 # %% ../nbs/98_cli.ipynb #0afe6b49
 @app.command()
 def bench(
-    what: Annotated[Optional[list[str]], typer.Argument(help='worlds, sampling, codec, i3d, fvd; all of them if nothing is named.')] = None,
+    what: Annotated[Optional[list[str]], typer.Argument(help='worlds, sampling, codec, i3d, fvd, poke; all of them if nothing is named.')] = None,
     as_json: AsJson = False,
 ) -> None:
     "How fast the parts are on this machine (the same as `python -m ccvs.bench`)."

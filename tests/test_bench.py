@@ -18,7 +18,7 @@ def line(printed):
     return found
 
 
-@pytest.mark.parametrize('name', ['sampling', 'codec', 'fvd'])
+@pytest.mark.parametrize('name', ['sampling', 'codec', 'fvd', 'poke'])
 def test_one_json_line(name, capsys):
     threads = torch.get_num_threads()
     assert not bench.main([name, '--json', '--quick'])

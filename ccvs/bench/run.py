@@ -16,12 +16,13 @@ from rich.table import Table
 
 from .codec import bench_codec
 from .metrics import bench_fvd, bench_i3d
+from .poke import bench_poke
 from .sampling import bench_sampling
 from .worlds import bench_worlds
 from ..core.record import new_record
 
 # %% ../../nbs/92_bench/98_run.ipynb #57ba9696
-BENCHES = dict(worlds=bench_worlds, sampling=bench_sampling, codec=bench_codec, i3d=bench_i3d, fvd=bench_fvd)
+BENCHES = dict(worlds=bench_worlds, sampling=bench_sampling, codec=bench_codec, i3d=bench_i3d, fvd=bench_fvd, poke=bench_poke)
 
 def run_bench(
     name: str,           # a row of BENCHES
@@ -46,7 +47,7 @@ def show_bench(result: dict) -> None:
 
 # %% ../../nbs/92_bench/98_run.ipynb #82069ba1
 def main(argv: list[str]) -> int | None:  # exit status; None is success
-    "Run the named benchmarks, all if none is named: worlds, sampling, codec, i3d, fvd; --json, --quick."
+    "Run the named benchmarks, all if none is named: worlds, sampling, codec, i3d, fvd, poke; --json, --quick."
     names = [word for word in argv if not word.startswith('-')]
     odd = [word for word in argv if word not in (*BENCHES, '--json', '--quick')]
     if odd:

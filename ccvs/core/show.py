@@ -20,7 +20,7 @@ import plotly.graph_objects as go
 import torch
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFile, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from .record import atomic_path
 
@@ -45,10 +45,12 @@ class Picture:
 
     def jpeg(self, quality: int = 88) -> bytes:
         "The picture as JPEG."
-        out, (width, height) = io.BytesIO(), self.size
-        ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 4 * width * height)  # Pillow's guess, a byte a pixel, is too small for noise
-        self.image.convert('RGB').save(out, 'JPEG', quality=quality, subsampling=0, optimize=True)
-        return out.getvalue()
+        for optimize in (True, False):   # Pillow's optimiser has no room for pictures that are all noise
+            out = io.BytesIO()
+            try: self.image.convert('RGB').save(out, 'JPEG', quality=quality, subsampling=0, optimize=optimize)
+            except OSError:
+                if not optimize: raise
+            else: return out.getvalue()
 
     def save(self, path: str | Path) -> None:
         "Write it to a file, completely or not at all; the ending says the format."

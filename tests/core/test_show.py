@@ -74,6 +74,13 @@ def test_picture_shows_one_jpeg():
     assert Image.open(io.BytesIO(picture._repr_jpeg_())).size == (20, 10) and not hasattr(picture, '_repr_png_')
 
 
+def test_pictures_that_are_all_noise():
+    noise = (clip(72, 32, 32) > 127).to(torch.uint8) * 255
+    jpeg = film_strip(list(noise.split(9))).jpeg()        # more bytes than pixels: too many for Pillow's optimiser
+    picture = Image.open(io.BytesIO(jpeg))
+    assert len(jpeg) > np.prod(picture.size) and picture.size == film_strip(list(noise.split(9))).size
+
+
 def test_single_pixels_keep_their_colour():
     stripes = np.zeros((16, 16, 3), np.uint8)
     stripes[:, ::2, 0], stripes[:, 1::2, 2] = 255, 255  # red, blue, red, ...: subsampled colour would turn purple
