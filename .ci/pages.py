@@ -6,10 +6,10 @@ import base64
 import html
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from latex2mathml.converter import convert
 
 PROC, PAGES = Path('_proc'), Path('pages')
 STYLE = """.md-grid { max-width: 90rem; }
@@ -30,14 +30,19 @@ def front_matter(cells: list) -> dict:
     return {}
 
 
-def with_formulas(text: str) -> str:
-    "Markdown whose $formulas$ are MathML; code is left alone."
+def mathml(formula: str, display: str) -> str:
+    "A formula as browsers draw it, 'inline' or as a 'block'."
+    from latex2mathml.converter import convert              # only the pages need it
+    formula = re.sub(r'\\[lr]Vert\b ?', r'\\| ', formula)     # those bars grow and sink
+    return f'<span>{convert(formula, display=display)}</span>'   # a bare <math> at the beginning of a line would end the paragraph
+
+
+def with_formulas(text: str, draw: Callable[[str, str], str] = mathml) -> str:
+    "Markdown whose $formulas$ are drawn; code is left alone."
     code = re.compile(r'(```.*?```|`[^`\n]+`|(?:^ {4}[^\n]*\n?)+)', re.S | re.M)
-    def draw(found: re.Match) -> str:
-        formula = re.sub(r'\\[lr]Vert\b ?', r'\\| ', found[1] or found[2])    # these bars grow and sink
-        return f'<span>{convert(formula, display="block" if found[1] else "inline")}</span>'   # a bare <math> that begins a line would end the paragraph
     parts = code.split(text)
-    parts[::2] = [re.sub(r'\$\$(.+?)\$\$|\$([^$\n]+?)\$', draw, part, flags=re.S) for part in parts[::2]]
+    parts[::2] = [re.sub(r'\$\$(.+?)\$\$|\$([^$\n]+?)\$', lambda found: draw(found[1] or found[2], 'block' if found[1] else 'inline'), part, flags=re.S)
+                  for part in parts[::2]]
     return ''.join(parts)
 
 
@@ -109,7 +114,13 @@ def contents(folder: Path) -> list:
     return entries
 
 
-config = dict(site_name='ccvs', docs_dir='pages', site_dir='../../_docs', use_directory_urls=False, theme=dict(name='material', font=False),
-              extra_css=['style.css'], markdown_extensions=EXTENSIONS, nav=contents(PROC))
-(PAGES / 'style.css').write_text(STYLE, encoding='utf-8')
-Path('mkdocs.yml').write_text(yaml.safe_dump(config, sort_keys=False), encoding='utf-8')
+def main() -> None:
+    "Write all pages and what MkDocs has to know."
+    nav = contents(PROC)
+    (PAGES / 'style.css').write_text(STYLE, encoding='utf-8')
+    config = dict(site_name='ccvs', docs_dir='pages', site_dir='../../_docs', use_directory_urls=False, theme=dict(name='material', font=False),
+                  extra_css=['style.css'], markdown_extensions=EXTENSIONS, nav=nav)
+    Path('mkdocs.yml').write_text(yaml.safe_dump(config, sort_keys=False), encoding='utf-8')
+
+
+if __name__ == '__main__': main()

@@ -91,7 +91,8 @@ def pair_finding(
 def device_findings() -> list[Finding]:
     "The CPU and, where there is one, the accelerator; raises ImportError where torch is broken."
     import torch
-    cpu = Finding('cpu', f'{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads')
+    threads = torch.get_num_threads()
+    cpu = Finding('cpu', f'{os.cpu_count()} cores, torch uses {threads} thread{"s" * (threads > 1)}')
     if not torch.accelerator.is_available():
         return [cpu, Finding('accelerator', 'none', False, False, 'not needed; CUDA and Apple GPUs are used where torch sees one')]
     kind, count = torch.accelerator.current_accelerator().type, torch.accelerator.device_count()

@@ -21,9 +21,10 @@ from .poke_flow.convert import convert_run, find_logs, official_poker
 from .poke_runs import read_model
 from ..core.networks import save_net
 from ..prior.choice import ChoiceCfg
-from ..synth.pipeline import PRESETS, Predictor, PredictorCfg, save_codec
+from ..synth.pipeline import PRESETS, Predictor, PredictorCfg
 from ..synth.results import IMAGENET
 from ..synth.sampling import SamplingCfg
+from ..synth.saved.predictor import save_codec
 
 # %% ../../nbs/90_compat/97_official.ipynb #f7825ae1
 @torch.no_grad()

@@ -7,5 +7,6 @@ __all__ = []
 
 # %% ../../nbs/70_synth/79_init.ipynb #b29b5370
 from .load import load
-from .pipeline import Predictor, from_pretrained, shipped_models
+from .pipeline import Predictor, from_pretrained
 from .poker import Poker
+from .saved.predictor import shipped_models

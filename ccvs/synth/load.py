@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-from .pipeline import Predictor, find_model, from_pretrained
+from .pipeline import Predictor, from_pretrained
 from .poker import Poker, poker_from_pretrained
+from .saved.predictor import find_model
 
 # %% ../../nbs/70_synth/78_load.ipynb #a0242993
 MODELS: dict[str, Callable[[Path], Predictor | Poker]] = {   # the word `model` in config.json -> how to read the folder

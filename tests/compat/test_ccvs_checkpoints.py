@@ -19,7 +19,7 @@ from ccvs.nn.critics import build_clip_critic, build_image_critic
 from ccvs.prior.pose import PoseCfg, build_pose
 from ccvs.prior.transformer import build_transformer
 from ccvs.synth import load
-from ccvs.synth.pipeline import load_codec
+from ccvs.synth.saved.predictor import load_codec
 
 TREE = Path(__file__).resolve().parents[1] / 'data' / 'parity' / 'ccvs' / 'checkpoint_mini' / 'checkpoints'
 CODEC, POSE, PRIOR = sorted(TREE.iterdir())

@@ -5,7 +5,7 @@ import pytest
 
 from ccvs.runs import RunError, fill_in, find_run, parameters, run_notebook
 from ccvs.synth import from_pretrained
-from ccvs.synth.pipeline import load_codec
+from ccvs.synth.saved.predictor import load_codec
 from ccvs.train.pieces import latest_checkpoint, load_checkpoint, read_metrics
 
 SMALL = dict(preset='tiny', steps=2, clips=4, frames=8, check_clips=3)

@@ -13,8 +13,9 @@ from ccvs.codec.frame import FrameCodecCfg, build_frame_codec
 from ccvs.core.seed import torch_rng
 from ccvs.prior.transformer import TransformerCfg, build_transformer
 from ccvs.synth import from_pretrained, load
-from ccvs.synth.pipeline import Predictor, PredictorCfg, as_bytes, as_clip, futures, load_codec, reconstruct, save_codec
+from ccvs.synth.pipeline import Predictor, PredictorCfg, as_bytes, as_clip, futures, reconstruct
 from ccvs.synth.sampling import SamplingCfg
+from ccvs.synth.saved.predictor import load_codec, save_codec
 
 CODEC = FrameCodecCfg(16, (8, 8, 8), latent_width=8, codes=24, motion_widths=(8, 8, 8))
 TRANSFORMER = TransformerCfg(vocab=24, layers=2, heads=2, width=16, grid=(4, 4), frames=5, capacity=80)

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...core.config import from_dict, to_dict
+from ...core.networks import load_weights, save_weights
 from ...core.record import atomic_path
 from .detector import Detector
 from .protocol import ProtocolCfg, protocol_detector
 from ...nn.clip_features import ClipFeatures, FeatureCfg
-from ...synth.pipeline import SHIPPED, load_weights, save_weights
+from ...synth.saved.predictor import SHIPPED
 
 # %% ../../../nbs/75_metrics/75_frechet/757_small.ipynb #af3779d9
 def save_features(net: ClipFeatures, folder: str | Path) -> Path:  # the folder, made if absent
