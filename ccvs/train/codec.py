@@ -56,6 +56,7 @@ class CodecLoopCfg:
     draw: int = 0                # frames per turn drawn from their codes alone
     draw_every: int = 1          # steps between these turns once the memory has joined
     quantize_from: int = 0       # step at which the codebook joins, seeded with features; 0: from the start, unseeded
+    decoder_only: bool = False   # codes stay what they are, and a transformer that knows them stays valid
     revive_every: int = 0        # steps between re-seedings of unused codes in the first 60 % of the run, 0: never
     elastic: ElasticCfg = ElasticCfg()  # the distorted views
 
@@ -69,6 +70,9 @@ PRESETS = {
                              revive_every=50, elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
     'worlds64_on': CodecLoopCfg(1_900, groups=2, clips=8, clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.008, momentum=.9, anneal=.6, ema=.998,
                              square=5., moving=8., hidden=.1, perceptual=0., adversarial=0., critic_from=1_900, draw=24, draw_every=4, revive_every=50,
+                             elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
+    'worlds64_last': CodecLoopCfg(700, groups=2, clips=8, clip_length=4, max_stride=3, offsets=(1, 2, 3), memory=3, keep_first=1, lr=.004, momentum=.9, anneal=.8, ema=.99,
+                             square=5., moving=1., hidden=.1, perceptual=0., adversarial=0., critic_from=700, decoder_only=True,
                              elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
     'worlds32': CodecLoopCfg(2_000, groups=4, clips=8, clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.01, momentum=.9, anneal=.5, ema=.995,
                              square=5., moving=8., hidden=.02, perceptual=0., adversarial=0., critic_from=2_000, copy_first=True, memory_from=1_200, draw=32, draw_every=4,
@@ -120,9 +124,11 @@ def start_run(
 ) -> CodecRun:
     "Optimisers and averaged weights for a fresh run (CCVS spec 6.4)."
     if cfg.copy_first: lean_on_memory(codec)
+    if cfg.decoder_only:
+        for part in (codec.encoder, codec.quantizer): part.requires_grad_(False)
     critics = [*image_critic.parameters(), *clip_critic.parameters()]
     return CodecRun(codec, Ema(codec, cfg.ema), image_critic, clip_critic,
-                    Adam(codec.parameters(), **lazy_adam(cfg.lr, (cfg.momentum, .99), None)),
+                    Adam([p for p in codec.parameters() if p.requires_grad], **lazy_adam(cfg.lr, (cfg.momentum, .99), None)),
                     Adam(critics, **lazy_adam(cfg.lr, (cfg.momentum, .99), cfg.r1_every)), Usage(codec.cfg.codes))
 
 # %% ../../nbs/60_train/62_codec.ipynb #6d7fb5b8
