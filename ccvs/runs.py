@@ -10,6 +10,7 @@ __all__ = ['RunError', 'runs_folder', 'find_run', 'parameters', 'fit_value', 'fi
 import ast
 import difflib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -124,8 +125,8 @@ def read_filled(
 def _place_hint(error: Any, values: dict[str, Any]) -> str:  # error: has ename and evalue, as papermill's
     "What to do about a path that was looked for beside the notebook; empty for any other error."
     if error.ename not in ('FileNotFoundError', 'NotADirectoryError'): return ''
-    meant = [f'{name}=./{value}' for name, value in values.items()
-             if isinstance(value, str) and value and not Path(value).is_absolute() and value in error.evalue]
+    places = {name: value.removeprefix('../') for name, value in values.items() if isinstance(value, str) and value and not Path(value).is_absolute()}
+    meant = [f'{name}=./{place}' for name, place in places.items() if re.search(rf'(?<![\w.-]){re.escape(place)}(?![\w/\\-])', error.evalue)]
     return f'; paths from where you are begin with ./, such as {meant[0]}' if meant else ''
 
 # %% ../nbs/97_runs.ipynb #61ab510f
