@@ -3,18 +3,20 @@ import numpy as np
 import pytest
 import torch
 
+from ccvs.bench.poke import fresh_poker
 from ccvs.control.poke import PRESETS as POKES
 from ccvs.core.config import override
 from ccvs.core.seed import torch_rng
 from ccvs.data.worlds import render
 from ccvs.metrics.control.keypoints import poked_errors
 from ccvs.metrics.poked.asked import ask_keypoints, ask_motion, ask_world, clip_keypoints, moving_pixels
-from ccvs.metrics.poked.evaluate import interval, measure_samples, mode_numbers, poke_verdicts
+from ccvs.metrics.poked.evaluate import interval, measure_samples, mode_numbers, name_of, poke_verdicts
 from ccvs.metrics.poked.following import FollowCfg, follow_point, quiet_points, shifts, softened
 from ccvs.metrics.poked.measures import arrival, closeness, find_paths, keypoint_accuracy, keypoint_curves, obedience, same_rhythm, variety
 from ccvs.metrics.poked.modes import PRESETS, PlanCfg, fan_vectors, made_clips, neighbour
 from ccvs.metrics.poked.rivals import RubberRival, StillRival
 from ccvs.metrics.poked.shown import poke_video, side_by_side, with_arrows
+from ccvs.synth import load
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -168,6 +170,14 @@ def test_an_evaluation_goes_on(item, tmp_path):
     again = measure_samples(Counting(), [item] * 4, plan, ('reach',), tmp_path)
     assert len(calls) == 6 and all((again[name] == values).all() for name, values in whole.items())
     with pytest.raises(ValueError, match='nothing moves'): measure_samples(StillRival(), [], plan, ('reach',))
+
+
+def test_a_model_keeps_its_name(tmp_path):
+    saved = [fresh_poker('tiny', 'flow_matching').save_pretrained(tmp_path/name) for name in 'ab']
+    one, other = (load(folder) for folder in saved)
+    assert name_of(one) == name_of(other) == name_of(load(saved[0])) and len(name_of(one)) == 16
+    other.model.prior.spread.mul_(2)                       # a buffer, which shapes samples as well
+    assert name_of(one) != name_of(other) and name_of(RubberRival()) != name_of(RubberRival(4.))
 
 
 def test_numbers_count_what_can_be_trusted():

@@ -6,7 +6,7 @@
 __all__ = ['REACH_BAR', 'BACKGROUND_BAR', 'name_of', 'in_batches', 'measure_samples', 'interval', 'mode_numbers', 'set_distance',
            'poke_verdicts']
 
-# %% ../../../nbs/75_metrics/79_poked/796_evaluate.ipynb #23302131
+# %% ../../../nbs/75_metrics/79_poked/796_evaluate.ipynb #6432ab7e
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -15,21 +15,26 @@ from typing import Any
 import numpy as np
 import torch
 from numpy import ndarray
-from torch import nn
 
 from ...core.config import to_dict
 from ...core.progress import progress
 from ...core.record import kept
-from ..evaluate import SetCfg, digest
+from ..evaluate import SetCfg
 from ..frechet.fvd import fvd_of_features
 from ..futures import bootstrap
 from .asked import Asked
 from .modes import PlanCfg, item_columns, made_clips
+from ...synth.poker import Poker
+from ...synth.stage_files import stage_config, stage_parts
 
 # %% ../../../nbs/75_metrics/79_poked/796_evaluate.ipynb #582517da
 def name_of(who: Any) -> str:
-    "What tells one model or rival from another."
-    return digest(who) if isinstance(who, nn.Module) else f'{type(who).__name__} {vars(who)}'
+    "What tells one model or rival from another: sixteen letters for settings and weights that are stored, or the rival's own settings."
+    if not isinstance(who, Poker): return f'{type(who).__name__} {vars(who)}'
+    total = sha256(f'{who.cfg} {stage_config(who.model)}'.encode())
+    for part, net in sorted(stage_parts(who.model).items()):       # without decoders that only training needs
+        for name, tensor in sorted(net.state_dict().items()): total.update(f'{part} {name}'.encode() + np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+    return total.hexdigest()[:16]
 
 def in_batches(
     items: Sequence[Asked],
@@ -62,7 +67,7 @@ def measure_samples(
     name: str = 'model',        # shown while it runs
 ) -> dict[str, ndarray]:
     "The columns of `item_columns`, of all items."
-    samples = plan.samples if isinstance(who, nn.Module) else 1
+    samples = plan.samples if isinstance(who, Poker) else 1
     mark = f'{name_of(who)} {samples} {plan.seed} {sorted(modes)} {sorted(metrics)}'
     if sets and 'fvd' in modes: mark += f' {to_dict(sets.protocol)} {sets.detector.name} {sets.detector.checksum}'
     def measure(batch: Sequence[Asked], first: int) -> dict[str, ndarray]:
