@@ -120,14 +120,16 @@ def test_hits_on_a_real_clip_count_and_those_of_a_frozen_one_do_not():
     own = count_hits(clip.frames, look, clip.extras['onset_frame'], 2)
     assert hit_shares([own])['f1'] > .8
     assert count_hits(clip.frames[[0] * 20], look, clip.extras['onset_frame'], 2).pairs <= 1
-    assert own.heard == len(np.unique(clip.extras['onset_frame'][clip.extras['onset_frame'] >= 2]))
+    late = count_hits(clip.frames, look, clip.extras['onset_frame'], 10)        # what was given does not count
+    assert late.heard == len(np.unique(clip.extras['onset_frame'][clip.extras['onset_frame'] >= 10])) < own.heard and late.seen < own.seen
 
 
 def test_end_rows_tell_a_cheat_from_a_perfect_model():
     real = torch.from_numpy(pusher(1, 8, 32).frames)[None]
     frozen = real[:, 1:2].expand(-1, 6, -1, -1, -1)
     rows = end_rows(torch.cat([frozen[:, 1:], real[:, -1:]], 1), frozen, real)
-    assert rows['told_last'][0] > 60 and rows['told_before'][0] == rows['untold_before'][0] == rows['copy_before'][0]
+    assert rows['told_last'][0] > 60 and rows['untold_last'][0] == rows['copy_last'][0] < 40
+    assert rows['told_before'][0] == rows['untold_before'][0] == rows['copy_before'][0]
 
 
 def test_the_judge_of_labels_is_kept_and_read_again(tmp_path, monkeypatch):
