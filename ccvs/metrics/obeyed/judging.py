@@ -61,18 +61,22 @@ def label_numbers(rows: Mapping[str, ndarray], size: int) -> dict[str, Any]:
 
 # %% ../../../nbs/75_metrics/79_obeyed/791_judging.ipynb #99415ca3
 def end_verdicts(n: Mapping[str, Any]) -> dict[str, bool]:
+    "Of `end_numbers`: the last frame, and the honest one before it, surely nearer."
     return dict(end_frame_met_6_dB_nearer=n['gain_last']['mean'] >= END_BAR, frame_before_it_nearer_too=n['gain_before']['low'] > 0)
 
 def path_verdicts(n: Mapping[str, Any]) -> dict[str, bool]:
+    "Of `path_numbers`."
     return dict(own_path_below_2_px=n['told']['mean'] < PATH_BAR, drawn_path_below_3_px=n['drawn']['mean'] < DRAWN_BAR)
 
 def sound_verdicts(n: Mapping[str, Any]) -> dict[str, bool]:
+    "Of `sound_numbers`; a swapped sound is followed if the hits fit it better than the old one."
     return dict(onsets_seen_90_percent=n['told']['recall'] >= HIT_BAR, hits_belong_to_onsets_90_percent=n['told']['precision'] >= HIT_BAR,
                 swapped_sound_is_followed=n['swapped']['f1'] > max(n['swapped_before']['f1'], n['told_chance']['f1']))
 
 LABEL_BAR = .9  # of the clips are named as they were asked for
 
 def label_verdicts(n: Mapping[str, Any]) -> dict[str, bool]:
+    "Of `label_numbers`."
     return dict(action_named_90_percent=n['told']['mean'] >= LABEL_BAR)
 
 # %% ../../../nbs/75_metrics/79_obeyed/791_judging.ipynb #77f4a305
