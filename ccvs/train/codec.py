@@ -74,7 +74,7 @@ PRESETS = {
                              square=5., moving=8., hidden=.02, perceptual=0., adversarial=0., critic_from=2_000, copy_first=True, memory_from=1_200, draw=32, draw_every=4,
                              quantize_from=100, revive_every=50, elastic=ElasticCfg(.5, .1, .95, 1.05, (0., .5), .2)),
     'worlds32_on': CodecLoopCfg(1_000, groups=4, clips=8, clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.01, momentum=.9, anneal=.6, ema=.995,
-                             square=5., moving=8., hidden=.02, perceptual=0., adversarial=0., critic_from=1_000, memory_from=300, draw=32, draw_every=4,
+                             square=5., moving=20., hidden=.02, perceptual=0., adversarial=0., critic_from=1_000, memory_from=300, draw=32, draw_every=4,
                              revive_every=50, elastic=ElasticCfg(.5, .1, .95, 1.05, (0., .5), .2)),
     'bair':     CodecLoopCfg(200_000, groups=32,  clips=16, clip_length=4, max_stride=9),
     'ucf':      CodecLoopCfg(800_000, groups=32,  clips=16, clip_length=4, max_stride=9),
