@@ -171,12 +171,16 @@ def evaluate(
     what: Annotated[Optional[list[str]], typer.Argument(help='A model (shipped name, folder, hub id); or a folder that holds real/ and fake/, '
                                                              'or two folders of videos, real ones first. Default: worlds/pusher.')] = None,
     data: Annotated[Optional[str], typer.Option(help='What a model is measured on: a world such as worlds/pusher, or a folder of videos.')] = None,
+    control: Annotated[Optional[str], typer.Option(help='Does a model that can be led do what it is told? trajectory, sound, end_frame or label.')] = None,
     protocol: Annotated[Optional[str], typer.Option(help='Of the Fréchet distance: worlds (needs no download), ccvs_bair, ccvs_kinetics, ccvs_drums, '
                                                          'ipoke, magvit_bair, stylegan_v, cd_fvd.')] = None,
     seed: Seed = None, out: Out = None, changes: Changes = None, show: Show = False, as_json: AsJson = False,
 ) -> None:
     "Measure a model on held-out clips beside simple baselines, or a folder of generated videos against real ones."
     run, given = what_to_evaluate(what or [])
+    if control is not None:
+        if run != 'evaluate' or data is not None or protocol is not None: raise RunError('--control measures one model, on the world of that control: leave out --data, --protocol and folders')
+        return do_run('evaluate_control', given | dict(control=control, seed=seed), changes, out, show, as_json)
     if data is not None and run == 'evaluate': given['data'] = data if data.startswith('worlds/') else str(Path(data).resolve())
     elif data is not None: raise RunError('--data is what a model is measured on; two folders are compared with each other')
     do_run(run, given | dict(protocol=protocol, seed=seed), changes, out, show, as_json)

@@ -237,12 +237,14 @@ def drummer(
     seed: int,
     frames: int = 20,
     size: int = 64,  # side in pixels, even, 32 to 256
+    rhythm: int | None = None,  # seed of another rhythm on the same kit, 0 or more; None: its own
 ) -> WorldClip:
     """Render one clip; extras: `sound` (N,) float32 in [-1, 1] at `sound_rate` Hz, `fps`; for each hit `onset_times` (M,) seconds, `onset_frame`,
     `onset_drum` and `onset_hand`; `drums` (D, 2) where they are hit, `drum_kind` (D,) index into KINDS, `tips` (T, 2, 2) of both sticks, in pixels."""
     random = rng('drummer', seed)
     kit = make_kit(random)
     hits = make_rhythm(random, kit, frames)
+    if rhythm is not None: hits = make_rhythm(rng('rhythm', rhythm), kit, frames)
     sticks = [swing(kit, [hit for hit in hits if hit.hand == hand], hand, frames) for hand in (0, 1)]
     nods, beat = answer(hits, frames), turn(np.arange(frames) * (.25 + .3 * random.random()))[1]
     body, arms = drummer_parts(random, np.stack([.02 * beat, .012 * nods], 1), sticks)

@@ -172,6 +172,7 @@ def pusher(
     seed: int,
     frames: int = 20,
     size: int = 64,  # side in pixels, even, 32 to 256
+    path: ndarray | None = None,  # (frames, 2) where to lead the tip instead of its own way, pixels; all else stays as it is
 ) -> WorldClip:
     "Render one clip; extras: `arm` (T, 2) tip in pixels, `gripper` (T,) opening in [0, 1], `objects` (T, 3, 4) x, y in pixels, cos, sin (NaN: none)."
     random = rng('pusher', seed)
@@ -183,6 +184,7 @@ def pusher(
     bodies = [list(map(float, row)) for row in starts]
     for _ in range(8): settle(things, bodies)
     tip, opening = arm_path(random, np.array(bodies)[:, :2], frames)
+    if path is not None: tip = (np.asarray(path, float) + .5) / size
     track = simulate(things, np.array(bodies), tip)
     paints = [patterned(uniform(random, 0, 1, (2, 3)), pick(random, [stripes, checks, rings, plain]), .05 + .1 * random.random(), .03) for _ in things]
     lying = [Part(box(*thing.half, thing.corner), paint, pose(*track[:, i].T)) for i, (thing, paint) in enumerate(zip(things, paints))]
