@@ -94,6 +94,15 @@ def test_end_frames_come_from_later_in_the_same_window_with_their_control_tokens
     assert int(end.max()) == 5 and torch.equal(kept.first, begin)
 
 
+def test_a_share_of_the_batches_has_no_end_frame():
+    clip = torch.arange(6).view(1, 6, 1, 1).expand(2, 6, 2, 2)
+    windows = Windows(clip, torch.arange(2), torch.zeros(2, dtype=torch.long))
+    torch.manual_seed(0)
+    made = [end_control(PLAIN, 4, .75)(windows) for _ in range(200)]
+    assert .65 < sum(prefix is not None for _, prefix in made) / 200 < .85
+    assert all(kept.codes.shape == (2, 3, 2, 2) for kept, _ in made)
+
+
 def test_published_end_frame():
     "15 frames and the end, always 15 apart (spec 7.4), in 1024 places."
     cfg = PRESETS['bair']

@@ -54,6 +54,7 @@ KINDS = {
     'trajectory': (lambda: model(pose=True), [dict(trajectory=path(6)), dict(trajectory=path(6, 1)), dict(trajectory=path(2)), {}]),
     'sound': (lambda: model(sound=True), [dict(sound=wave(8)), dict(sound=wave(8, 1)), dict(sound=wave(8)[:320])]),
     'end': (lambda: model(ENDS), [dict(end=clips(3, 16, 16)), dict(end=255 - clips(3, 16, 16))]),
+    'an end or none': (lambda: model(replace(ENDS, needs_end=False)), [dict(end=clips(3, 16, 16)), {}]),
     'label': (lambda: model(replace(CFG, labels=('walk', 'wave', 'hop')), labels=3), [dict(label='wave'), dict(label='hop'), dict(label=0)]),
     'trajectory and end': (lambda: model(ENDS, pose=True, capacity=106), [dict(trajectory=path(6), end=clips(3, 16, 16)), dict(end=clips(3, 16, 16))]),
     'sound, end, label from nothing on': (lambda: model(ENDS, sound=True, labels=2, start=True), [dict(sound=wave(8), end=clips(3, 16, 16), label=1)]),

@@ -10,7 +10,7 @@ from ccvs.core.config import override
 from ccvs.data.clips import ArrayClips, batches
 from ccvs.data.worlds.pusher import pusher
 from ccvs.nn.critics import CriticCfg, build_clip_critic, build_image_critic
-from ccvs.train.codec import PRESETS, CodecLoopCfg, restore_parts, revive_codes, run_parts, sample_pairs, sample_windows, start_run, \
+from ccvs.train.codec import PRESETS, CodecLoopCfg, moving_weight, restore_parts, revive_codes, run_parts, sample_pairs, sample_windows, start_run, \
     train_codec
 from ccvs.train.passes import clip_pass
 from ccvs.train.pieces import latest_checkpoint, load_checkpoint, save_checkpoint
@@ -58,6 +58,15 @@ def test_one_batch_is_learnt_by_heart(clips):
     for name in ('recon', 'recon_clip'):
         first, last = (np.median([row[name] for row in part]) for part in (rows[:5], rows[-5:]))
         assert last < .6 * first, f'{name} went from {first} to {last}'
+
+
+def test_what_moves_weighs_more():
+    clip = torch.zeros(1, 5, 3, 8, 8)
+    clip[0, 2, :, 3, 4] = 1.                                    # a spot that is there in one frame
+    weight = moving_weight(clip, 8.)
+    assert weight.shape == (1, 5, 1, 8, 8) and weight.mean() == pytest.approx(1)
+    assert weight[0, 2, 0, 3, 4] == pytest.approx(9 * weight[0, 0, 0, 0, 0].item()) and len(weight.unique()) == 2
+    assert torch.equal(moving_weight(clip, 0.), torch.ones(1, 5, 1, 8, 8))
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(clips):
