@@ -26,10 +26,11 @@ $(STAMP):
 demo: $(STAMP)
 	$(BIN)/ccvs demo $(if $(CLIPS),--clips "$(CLIPS)")
 
-# The house's own rules first: they take seconds. Then every notebook, on CPU, then the tests.
+# The house's own rules first: they take seconds. Then every notebook, on CPU, then the tests. Workers with a thread
+# each do not stand in each other's way.
 test: $(STAMP)
 	$(BIN)/python tests/house/exported.py
-	$(BIN)/nbdev_test --n_workers 2 --path nbs
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --path nbs
 	$(BIN)/python -m pytest -q -m 'not slow and not gpu' tests
 
 test-slow: $(STAMP)
