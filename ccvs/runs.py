@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RunError', 'runs_folder', 'find_run', 'parameters', 'fit_value', 'fill_in', 'FilledForm', 'read_filled',
-           'run_notebook', 'read_record']
+           'run_notebook', 'read_record', 'can_be_poked', 'what_to_evaluate']
 
 # %% ../nbs/97_runs.ipynb #1661e4f2
 import ast
@@ -153,3 +153,28 @@ def read_record(
     "The run's record.json; an empty dict if it wrote none."
     path = out_dir / 'record.json'
     return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+
+# %% ../nbs/97_runs.ipynb #e7f7a9f7
+def can_be_poked(
+    model: str,  # shipped name or folder
+) -> bool:
+    "Whether a model's config.json says that it is a poker, or its folder holds published ones."
+    for folder in (Path(ccvs.__file__).parent/'models'/model, Path(model)):
+        if (folder/'config.json').is_file():
+            try: return json.loads((folder/'config.json').read_text(encoding='utf-8')).get('model') == 'ccvs.Poker'
+            except (ValueError, AttributeError): return False   # the notebook will say what is wrong with it
+        if folder.is_dir(): return 'second_stage' in folder.resolve().parts or any((folder/name).is_dir() for name in ('second_stage', 'logs/second_stage'))
+    return False
+
+# %% ../nbs/97_runs.ipynb #92b29c94
+def what_to_evaluate(
+    what: list[str],  # nothing, a model, a folder with real/ and fake/, or two folders
+) -> tuple[str, dict]:  # name of the run's notebook and the parameters that follow
+    "A model is measured on clips, folders against each other; raises RunError for more than two."
+    folders = [Path(name) for name in what]
+    if len(what) == 1 and all((folders[0]/side).is_dir() for side in ('real', 'fake')): folders = [folders[0]/'real', folders[0]/'fake']
+    if len(folders) > 2: raise RunError(f'a model, or a folder of real and one of generated videos are evaluated, found {len(what)} names')
+    if len(folders) < 2 and what and can_be_poked(what[0]): return 'evaluate_poke', dict(model=what[0], data=what[0] if what[0].startswith('worlds/') else None)
+    if len(folders) < 2: return 'evaluate', dict(model=what[0] if what else None)
+    if absent := [str(folder) for folder in folders if not folder.is_dir()]: raise RunError(f'{absent[0]} is no folder of videos')
+    return 'evaluate_folders', dict(zip(('real', 'fake'), (str(folder.resolve()) for folder in folders)))

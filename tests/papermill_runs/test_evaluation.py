@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from ccvs.cli import what_to_evaluate
+from ccvs.runs import what_to_evaluate
 from ccvs.core.seed import torch_rng
 from ccvs.data.damage import noisy
 from ccvs.data.video import write_video

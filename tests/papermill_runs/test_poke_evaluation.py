@@ -4,7 +4,7 @@ import json
 import pytest
 
 from ccvs.bench.poke import fresh_poker
-from ccvs.cli import what_to_evaluate
+from ccvs.runs import what_to_evaluate
 from ccvs.metrics.poked.modes import MODES
 from ccvs.runs import RunError, fill_in, find_run, parameters, run_notebook
 
@@ -57,7 +57,6 @@ def test_few_tests_of_the_baseline(models, tmp_path, capsys):
 
 
 def test_what_can_be_poked_is_found_out(models, tmp_path):
-    assert what_to_evaluate(['worlds/plant']) == ('evaluate_poke', dict(model='worlds/plant', data='worlds/plant'))
     assert what_to_evaluate(['worlds/pusher'])[0] == 'evaluate'
     (tmp_path/'logs'/'second_stage').mkdir(parents=True)
     assert what_to_evaluate([str(tmp_path)])[0] == 'evaluate_poke'
