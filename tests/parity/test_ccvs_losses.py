@@ -1,6 +1,6 @@
 "The image turn as it is trained gives the recorded terms and gradients; the runner repeats it for any layout of groups (CCVS spec 5.4-6.3)."
 from ccvs.compat.ccvs_kinds.codec import PARTS, recorded_codec, recorded_critic
-from ccvs.compat.ccvs_kinds.functions import recorded_perceptual
+from ccvs.compat.ccvs_kinds.losses import recorded_perceptual
 from ccvs.compat.ccvs_kinds.losses import gradients
 from ccvs.nn.elastic import ElasticView
 from ccvs.nn.losses import generator_loss

@@ -13,8 +13,7 @@ from torch import Tensor
 from ...codec.sound import SoundCodec, build_sound_codec, sound_loss
 from ..cases import Call, Case
 from ..ccvs_checkpoints import fit_weights
-from .functions import recorded_perceptual
-from .losses import gradients
+from .losses import gradients, recorded_perceptual
 from ..ccvs_options import pose_cfg, sound_cfg
 from ...prior.pose import Pose, build_pose
 

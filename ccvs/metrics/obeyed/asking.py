@@ -109,8 +109,9 @@ def ask_paths(
     real, arms = torch.stack([torch.from_numpy(clip.frames) for clip in clips]), np.stack([clip.extras['arm'] for clip in clips])
     drawn = np.stack([drawn_path(kinds[seed % len(kinds)], arm[g - 1], cfg.length, size) for seed, arm in zip(seeds, arms)])
     make = lambda path: answer(model, real, Wishes(None if path is None else torch.from_numpy(path).float()), cfg, seeds.start)
-    told, untold, by_hand, decoded = make(arms[:, g:]), make(None), make(drawn), _decoded(model, real, cfg)
-    obedient = [pusher(seed, cfg.span, size, np.concatenate([arm[:g], path])).frames[g:] for seed, arm, path in zip(seeds, arms, drawn)]
+    whole = np.concatenate([arms[:, :g], drawn], 1)
+    told, untold, by_hand, decoded = make(arms), make(None), make(whole), _decoded(model, real, cfg)
+    obedient = [pusher(seed, cfg.span, size, path).frames[g:] for seed, path in zip(seeds, whole)]
     looks = [arm_look(clip.frames, arm) for clip, arm in zip(clips, arms)]
     far = lambda frames, paths: np.stack([followed(f, clip.frames[g - 1], look, arm[g - 1], path) for f, clip, look, arm, path in zip(frames, clips, looks, arms, paths)])
     own = arms[:, g:]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CRITICS', 'VideoLoopCfg', 'VideoRun', 'start_video_run', 'Choices', 'draw_choices', 'clip_turn',
-           'patch_turn', 'clip_judgement', 'Joined', 'no_perceptual', 'critic_turns', 'video_step', 'rate_at',
-           'train_video_codec', 'video_parts', 'restore_video_parts']
+           'patch_turn', 'clip_judgement', 'Joined', 'critic_turns', 'video_step', 'rate_at', 'train_video_codec',
+           'video_parts', 'restore_video_parts']
 
 # %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #4bdb5430
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from torch.optim import Adam, Optimizer
 
 from ...codec.video import VideoCodec
 from ...core.seed import torch_rng
+from ...nn.losses import no_perceptual
 from ...nn.video.critics import PatchCritic, TemporalCritic
 from ...nn.video.losses import gradient_penalty, hinge_fake, hinge_generator, hinge_real, kl_mean, match_features
 from ..pieces import seed_step
@@ -144,11 +145,6 @@ class Joined(NamedTuple):
     "Which critics take part."
     clip: bool = True
     patch: bool = True
-
-# %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #708a1e98
-def no_perceptual(fake: Tensor, real: Tensor) -> Tensor:
-    "Stands in for the perceptual distance where no pretrained network is wanted."
-    return fake.new_zeros(())
 
 # %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #ebbaca5d
 def critic_turns(

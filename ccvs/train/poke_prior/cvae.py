@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ...codec.video import VideoCodecCfg
 from ...core.seed import torch_rng
+from ...nn.losses import no_perceptual
 from ...nn.video.critics import PatchCritic, TemporalCritic
 from ...prior.cvae import PokeVae, Replayed
 from ..pieces import seed_step
-from ..poke.video_codec import (PRESETS as CODEC_LOOPS, Joined, VideoLoopCfg, VideoRun, draw_choices, no_perceptual, rate_at,
+from ..poke.video_codec import (PRESETS as CODEC_LOOPS, Joined, VideoLoopCfg, VideoRun, draw_choices, rate_at,
                                          start_video_run, video_step)
 from .pairs import PokeBatch
 
