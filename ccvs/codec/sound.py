@@ -125,6 +125,5 @@ PRESETS = {
                                        window=256),             8,      8,    32),
     'worlds64': SoundCodecCfg(SliceCfg(columns=8),              48,     32,   256),
     'worlds32': SoundCodecCfg(SliceCfg(rows=32, columns=8),     32,     32,   128),
-    'worlds32_coarse': SoundCodecCfg(SliceCfg(rows=32, columns=8), 32,  32,   128),
     'drums':    SoundCodecCfg(SliceCfg(),                       512,    512,  1024),
 }

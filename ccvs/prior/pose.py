@@ -92,6 +92,5 @@ PRESETS = {
     'tiny':     PoseCfg((4, 4), latent_width=16,  width=16,  bins=32),
     'worlds64': PoseCfg((8, 8), latent_width=64,  width=64,  bins=128),
     'worlds32': PoseCfg((16, 16), latent_width=48, width=48, bins=64),
-    'worlds32_coarse': PoseCfg((4, 4), latent_width=64, width=64, bins=64),
     'bair':     PoseCfg((8, 8), latent_width=512, width=128, bins=128),
 }

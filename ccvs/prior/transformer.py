@@ -197,7 +197,6 @@ PRESETS = {
     'tiny':         TransformerCfg(    32,     2,     4,    32,  (4, 4),   20,      320),
     'worlds64':     TransformerCfg(  1024,     3,     6,   192,  (8, 8),    8,      512),
     'worlds32': TransformerCfg(  512,     3,     6,   192,  (16, 16), 16,      768),
-    'worlds32_coarse': TransformerCfg( 1024,     3,     6,   192,  (4, 4),   20,      320),
     'bair':         TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1024),
     'bair_state':   TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1056, control_vocab=128, control_tokens=2),
     'bair_nothing': TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1024, start=True),

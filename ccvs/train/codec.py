@@ -30,7 +30,7 @@ from .pieces import Ema, every, lazy_adam, seed_step
 # %% ../../nbs/60_train/62_codec.ipynb #139e725b
 @dataclass(frozen=True)
 class CodecLoopCfg:
-    "How a frame codec is trained."
+    "How a frame codec is trained; ValueError for one whose decoder goes on alone while codes are put elsewhere."
     steps: int = 200_000         # iterations, each an image turn and a clip turn
     groups: int = 32             # triples per image turn
     clips: int = 16              # clips per clip turn
@@ -60,6 +60,10 @@ class CodecLoopCfg:
     revive_every: int = 0        # steps between re-seedings of unused codes in the first 60 % of the run, 0: never
     elastic: ElasticCfg = ElasticCfg()  # the distorted views
 
+    def __post_init__(self):
+        if self.decoder_only and (self.revive_every or self.quantize_from):
+            raise ValueError('where the decoder goes on alone the codes must stay: set revive_every=0 and quantize_from=0')
+
 # %% ../../nbs/60_train/62_codec.ipynb #55cc7240
 PRESETS = {
     #                        steps    image turn  clip turn                               contexts                    rates                 weights
@@ -68,17 +72,14 @@ PRESETS = {
     'worlds64': CodecLoopCfg(1_750,   groups=2,   clips=8,  clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.004, momentum=.9, ema=.998,
                              square=5., hidden=.1, perceptual=0., adversarial=0., critic_from=1_750, copy_first=True, draw=24, draw_every=2, quantize_from=150,
                              revive_every=50, elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
-    'worlds64_on': CodecLoopCfg(1_900, groups=2, clips=8, clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.008, momentum=.9, anneal=.6, ema=.998,
+    'worlds64_on': CodecLoopCfg(1_900, groups=2,  clips=8,  clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.008, momentum=.9, anneal=.6, ema=.998,
                              square=5., moving=8., hidden=.1, perceptual=0., adversarial=0., critic_from=1_900, draw=24, draw_every=4, revive_every=50,
                              elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
-    'worlds64_last': CodecLoopCfg(700, groups=2, clips=8, clip_length=4, max_stride=3, offsets=(1, 2, 3), memory=3, keep_first=1, lr=.004, momentum=.9, anneal=.8, ema=.99,
+    'worlds64_last': CodecLoopCfg(700, groups=2,  clips=8,  clip_length=4, max_stride=3,  offsets=(1, 2, 3), memory=3, keep_first=1, lr=.004, momentum=.9, anneal=.8, ema=.99,
                              square=5., moving=1., hidden=.1, perceptual=0., adversarial=0., critic_from=700, decoder_only=True,
                              elastic=ElasticCfg(.75, .1, .95, 1.05, (0., .5), .2)),
     'worlds32': CodecLoopCfg(2_000, groups=4, clips=8, clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.01, momentum=.9, anneal=.5, ema=.995,
                              square=5., moving=8., hidden=.02, perceptual=0., adversarial=0., critic_from=2_000, copy_first=True, memory_from=1_200, draw=32, draw_every=4,
-                             quantize_from=100, revive_every=50, elastic=ElasticCfg(.5, .1, .95, 1.05, (0., .5), .2)),
-    'worlds32_coarse': CodecLoopCfg(1_500, groups=4, clips=8, clip_length=3, max_stride=3, offsets=(1, 2), memory=2,  keep_first=1, lr=.01, momentum=.9, anneal=.5, ema=.995,
-                             square=5., moving=8., hidden=.02, perceptual=0., adversarial=0., critic_from=1_500, copy_first=True, memory_from=1_000, draw=32, draw_every=4,
                              quantize_from=100, revive_every=50, elastic=ElasticCfg(.5, .1, .95, 1.05, (0., .5), .2)),
     'worlds32_on': CodecLoopCfg(1_000, groups=4, clips=8, clip_length=3, max_stride=3,  offsets=(1, 2), memory=2,   keep_first=1, lr=.01, momentum=.9, anneal=.6, ema=.995,
                              square=5., moving=20., hidden=.02, perceptual=0., adversarial=0., critic_from=1_000, memory_from=300, draw=32, draw_every=4,
@@ -94,7 +95,6 @@ CRITICS = {
     'tiny':     CriticCfg(32,  (8, 16, 16),                  frames=4),
     'worlds64': CriticCfg(64,  (16, 32, 64, 96),             frames=4),
     'worlds32': CriticCfg(32, (16, 32, 64),             frames=3),
-    'worlds32_coarse': CriticCfg(32, (16, 32, 64),           frames=3),
     'bair':     CriticCfg(256, (64, 64, 128, 128, 256, 256), frames=4),
     'ucf':      CriticCfg(256, (64, 64, 128, 128, 256, 256), frames=4),
     'drums':    CriticCfg(128, (64, 64, 128, 128, 256),      frames=4),

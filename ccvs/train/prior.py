@@ -46,7 +46,6 @@ PRESETS = {
     'tiny':     PriorLoopCfg(20,      batch=4,   lr=1e-3, warmup=5,   decay=True, ema=.9),
     'worlds64': PriorLoopCfg(4_500,   batch=8,   lr=1e-3, warmup=50,  decay=True, ema=.995, weight_decay=.05, given=2, copy_first=True, bfloat16=True),
     'worlds32': PriorLoopCfg(3_600,   batch=2,   lr=1e-3, warmup=50,  decay=True, ema=.995, weight_decay=.05, given=1, copy_first=True, bfloat16=True),
-    'worlds32_coarse': PriorLoopCfg(4_000, batch=4, lr=1e-3, warmup=50, decay=True, ema=.995, weight_decay=.05, given=1, copy_first=True, bfloat16=True),
     'bair':     PriorLoopCfg(200_000, batch=16,  lr=1e-5),
     'kinetics': PriorLoopCfg(800_000, batch=16,  lr=1e-5),
     'drums':    PriorLoopCfg(200_000, batch=8,   lr=1e-5),

@@ -146,3 +146,17 @@ def test_the_squared_error_counts_for_the_step_but_is_not_recorded(clips):
     assert rows[0][0]['recon'] == rows[1][0]['recon']
     assert rows[0][-1]['recon'] != rows[1][-1]['recon']
     assert set(rows[0][0]) == set(rows[1][0])
+
+
+def test_a_decoder_that_goes_on_alone_leaves_the_codes(clips):
+    cfg = override(PRESETS['tiny'], steps=3, critic_from=3, memory_from=0, copy_first=False, quantize_from=0, revive_every=0, decoder_only=True)
+    run, frames = fresh(cfg), torch.from_numpy(pusher(9, frames=2, size=32).frames).float() / 127.5 - 1
+    before = {name: p.clone() for name, p in run.codec.named_parameters()}
+    codes = run.codec.quantize(run.codec.encode(frames).feats).codes
+    list(train_codec(run, batches(clips, 4, seed=0), cfg))
+    changed = {name.split('.')[0] for name, p in run.codec.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {'decoder'} and torch.equal(run.codec.quantize(run.codec.encode(frames).feats).codes, codes)
+
+
+def test_codes_cannot_be_moved_while_the_decoder_goes_on_alone():
+    with pytest.raises(ValueError, match='the codes must stay'): override(PRESETS['worlds64_last'], revive_every=50)

@@ -39,7 +39,6 @@ PRESETS = {
     'tiny':     PoseLoopCfg(    30, check_every=10),
     'worlds64': PoseLoopCfg( 3_000, lr=.003),
     'worlds32': PoseLoopCfg(3_000, lr=.003),
-    'worlds32_coarse': PoseLoopCfg(3_000, lr=.003),
     'bair':     PoseLoopCfg(10_000),
 }
 

@@ -42,7 +42,6 @@ PRESETS = {
     'tiny':     SoundLoopCfg(     40, batch=4,  frames=4,  max_stride=2, lr=.005, from_data=True, check_every=20),
     'worlds64': SoundLoopCfg(  4_000, batch=16, frames=8,  max_stride=2, from_data=True, check_every=200),
     'worlds32': SoundLoopCfg(  2_000, batch=16, frames=8,  max_stride=2, from_data=True, check_every=200),
-    'worlds32_coarse': SoundLoopCfg(2_000, batch=16, frames=8, max_stride=2, from_data=True, check_every=200),
     'drums':    SoundLoopCfg(100_000, batch=64, frames=16, max_stride=5),
 }
 
