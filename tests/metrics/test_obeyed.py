@@ -45,9 +45,8 @@ def perfect(cfg, seeds):
     def answer(model, real, wishes, cfg, first=0):
         new = real[:, cfg.given:]
         if wishes.trajectory is not None and len(wishes.trajectory):
-            arms = [pusher(seed, cfg.span, 32).extras['arm'] for seed in seeds]
-            return torch.stack([torch.from_numpy(pusher(seed, cfg.span, 32, np.concatenate([arm[:cfg.given], path.numpy()])).frames[cfg.given:])
-                                for seed, arm, path in zip(seeds, arms, wishes.trajectory)])
+            return torch.stack([torch.from_numpy(pusher(seed, cfg.span, 32, path.numpy()).frames[cfg.given:])
+                                for seed, path in zip(seeds, wishes.trajectory)])
         if wishes == type(wishes)(): return real[:, cfg.given - 1, None].expand_as(new)  # not told: stands still
         return new
     return answer
