@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CRITICS', 'CodecLoopCfg', 'Usage', 'CodecRun', 'start_run', 'lean_on_memory', 'revive_codes', 'Turn',
-           'judge_turn', 'moving_weight', 'image_turn', 'clip_turn', 'draw_turn', 'train_codec', 'run_parts',
-           'restore_parts']
+           'judge_turn', 'moving_weight', 'image_turn', 'clip_turn', 'draw_turn', 'train_codec']
 
 # %% ../../nbs/60_train/62_codec.ipynb #b9e8731f
 from collections.abc import Callable, Iterator
@@ -299,13 +298,3 @@ def train_codec(
             if cfg.quantize_from <= step < .6 * cfg.steps: revive_codes(run, ~used, _encode_some(codec, clips), turn.random)
             used.zero_()
         yield dict(step=step, rate=rate, **{name: value.item() for name, value in terms.items()})
-
-# %% ../../nbs/60_train/62_codec.ipynb #cae80383
-def run_parts(run: CodecRun) -> dict[str, dict]:
-    "State of every part of a run, for a checkpoint."
-    return {name: part.state_dict() for name, part in run._replace(averaged=run.averaged.net)._asdict().items()}
-
-# %% ../../nbs/60_train/62_codec.ipynb #8c47539a
-def restore_parts(run: CodecRun, states: dict[str, dict]) -> None:
-    "Put the states of a checkpoint back into a run."
-    for name, part in run._replace(averaged=run.averaged.net)._asdict().items(): part.load_state_dict(states[name])

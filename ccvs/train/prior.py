@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'PriorLoopCfg', 'rate_at', 'encode_clips', 'circles', 'rotation', 'lean_on_previous', 'PriorRun',
-           'start_prior', 'prior_parts', 'restore_prior', 'sample_codes', 'train_prior', 'held_out_loss']
+           'start_prior', 'sample_codes', 'train_prior', 'held_out_loss']
 
 # %% ../../nbs/60_train/63_prior.ipynb #6e7f5275
 from collections.abc import Iterator, Sequence
@@ -144,18 +144,6 @@ def start_prior(net: Transformer, cfg: PriorLoopCfg) -> PriorRun:
     "Optimiser and averaged weights for a fresh run (CCVS spec 7.4)."
     if cfg.copy_first: lean_on_previous(net)
     return PriorRun(net, Ema(net, cfg.ema), AdamW(parameter_groups(net, cfg.weight_decay), lr=cfg.lr, betas=(.9, .95)))
-
-# %% ../../nbs/60_train/63_prior.ipynb #a4991d48
-def prior_parts(run: PriorRun) -> dict[str, dict]:
-    "State of every part of a run, for a checkpoint."
-    return dict(net=run.net.state_dict(), averaged=run.averaged.net.state_dict(), steps=run.steps.state_dict())
-
-# %% ../../nbs/60_train/63_prior.ipynb #66c93c83
-def restore_prior(run: PriorRun, states: dict[str, dict]) -> None:
-    "Put the states of a checkpoint back into a run."
-    run.net.load_state_dict(states['net'])
-    run.averaged.net.load_state_dict(states['averaged'])
-    run.steps.load_state_dict(states['steps'])
 
 # %% ../../nbs/60_train/63_prior.ipynb #b7c6f0ce
 def sample_codes(

@@ -10,10 +10,10 @@ from ccvs.core.config import override
 from ccvs.data.clips import ArrayClips, batches
 from ccvs.data.worlds.pusher import pusher
 from ccvs.nn.critics import CriticCfg, build_clip_critic, build_image_critic
-from ccvs.train.codec import PRESETS, CodecLoopCfg, moving_weight, restore_parts, revive_codes, run_parts, sample_pairs, sample_windows, start_run, \
+from ccvs.train.codec import PRESETS, CodecLoopCfg, moving_weight, revive_codes, sample_pairs, sample_windows, start_run, \
     train_codec
 from ccvs.train.passes import clip_pass
-from ccvs.train.pieces import latest_checkpoint, load_checkpoint, save_checkpoint
+from ccvs.train.pieces import latest_checkpoint, load_checkpoint, restore_parts, run_parts, save_checkpoint
 
 SIZES = FrameCodecCfg(32, (8, 8, 16, 16), latent_width=16, codes=32, motion_widths=(8, 8, 8))
 SHORT = override(PRESETS['tiny'], steps=9, critic_from=2, revive_every=3, r1_every=4)   # revivals, R1 and the critics' start all fall inside

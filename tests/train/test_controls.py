@@ -15,10 +15,10 @@ from ccvs.data.worlds import render
 from ccvs.prior.pose import PRESETS as POSES, build_pose
 from ccvs.prior.transformer import TransformerCfg, build_transformer
 from ccvs.synth.sampling import SamplingCfg, generate
-from ccvs.train.pieces import latest_checkpoint, load_checkpoint, save_checkpoint
+from ccvs.train.pieces import latest_checkpoint, load_checkpoint, restore_parts, run_parts, save_checkpoint
 from ccvs.train.prior import PriorLoopCfg, held_out_loss, start_prior, train_prior
-from ccvs.train.steered.pose import Places, PoseLoopCfg, pose_error, pose_parts, restore_pose, start_pose, train_pose
-from ccvs.train.steered.sound import SoundLoopCfg, restore_sound, sample_slices, sound_error, sound_parts, start_sound, train_sound
+from ccvs.train.steered.pose import Places, PoseLoopCfg, pose_error, start_pose, train_pose
+from ccvs.train.steered.sound import SoundLoopCfg, sample_slices, sound_error, start_sound, train_sound
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -80,13 +80,12 @@ def test_stopping_changes_nothing_and_another_seed_does(kind, tmp_path):
     cfg = PoseLoopCfg(9, batch=4, check_every=3) if kind == 'pose' else SoundLoopCfg(9, batch=2, frames=4, max_stride=2, check_every=3)
     fresh = lambda: fresh_pose(cfg) if kind == 'pose' else fresh_sound(cfg, slices)
     loop = lambda run, **more: train_pose(run, codec, known, known, cfg, **more) if kind == 'pose' else train_sound(run, slices, slices, cfg, **more)
-    parts, restore = (pose_parts, restore_pose) if kind == 'pose' else (sound_parts, restore_sound)
     whole = fresh()
     rows, run, found = list(loop(whole)), fresh(), []
     found += islice(loop(run), 5)
-    save_checkpoint(tmp_path, 5, parts(run))
+    save_checkpoint(tmp_path, 5, run_parts(run))
     run, saved = fresh(), load_checkpoint(latest_checkpoint(tmp_path))
-    restore(run, saved.parts)
+    restore_parts(run, saved.parts)
     found += loop(run, start=5, best=min(row['held_out'] for row in found if 'held_out' in row))
     assert found == rows and rows != list(loop(fresh(), seed=1))
     for a, b in zip((run.net, run.best), (whole.net, whole.best)): assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))

@@ -13,7 +13,7 @@ from ccvs.core.seed import torch_rng
 from ccvs.data.clips import ArrayClips, batches
 from ccvs.data.worlds.plant import plant
 from ccvs.nn.video.critics import ImageCritic, PatchCritic, TemporalCritic
-from ccvs.train.pieces import latest_checkpoint, load_checkpoint, save_checkpoint
+from ccvs.train.pieces import latest_checkpoint, load_checkpoint, restore_parts, run_parts, save_checkpoint
 from ccvs.train.poke import image_encoder, poke_encoder, video_codec
 from ccvs.train.poke.video_codec import Joined, VideoLoopCfg, draw_choices, rate_at
 
@@ -83,25 +83,23 @@ def test_poke_encoder_learns_a_batch_by_heart(pokes):
 
 SHORT = override(video_codec.PRESETS['tiny'], steps=6, clip_from=2, patch_from=3)
 LOOPS = {
-    'video': (fresh_video, SHORT, video_codec.train_video_codec, video_codec.video_parts, video_codec.restore_video_parts),
-    'image': (fresh_image, override(image_encoder.PRESETS['tiny'], steps=6, critic_from=2), image_encoder.train_image_encoder,
-              image_encoder.image_parts, image_encoder.restore_image_parts),
-    'poke': (fresh_poke, override(poke_encoder.PRESETS['tiny'], steps=6), poke_encoder.train_poke_encoder,
-             poke_encoder.poke_parts, poke_encoder.restore_poke_parts)}
+    'video': (fresh_video, SHORT, video_codec.train_video_codec),
+    'image': (fresh_image, override(image_encoder.PRESETS['tiny'], steps=6, critic_from=2), image_encoder.train_image_encoder),
+    'poke': (fresh_poke, override(poke_encoder.PRESETS['tiny'], steps=6), poke_encoder.train_poke_encoder)}
 
 
 @pytest.mark.parametrize('name', LOOPS)
 def test_stopping_changes_nothing_and_a_seed_gives_one_run(clips, pokes, name, tmp_path):
     "The whole run twice; then once more with everything thrown away in the middle but the checkpoint."
-    fresh, cfg, loop, parts, restore = LOOPS[name]
+    fresh, cfg, loop = LOOPS[name]
     feed = lambda start: cycle([pokes]) if name == 'poke' else batches(clips, 2, seed=0, start_step=start)
     rows, again = (list(loop(fresh(cfg), feed(0), cfg)) for _ in range(2))
     assert rows == again and len(rows) == 6
     run = fresh(cfg)
     pieces = list(islice(loop(run, feed(0), cfg), 3))
-    save_checkpoint(tmp_path, 3, parts(run))
+    save_checkpoint(tmp_path, 3, run_parts(run))
     saved, run = load_checkpoint(latest_checkpoint(tmp_path)), fresh(cfg)
-    restore(run, saved.parts)
+    restore_parts(run, saved.parts)
     assert pieces + list(loop(run, feed(3), cfg, start=3)) == rows
 
 

@@ -15,7 +15,8 @@ from ccvs.nn.video.critics import PatchCritic, TemporalCritic
 from ccvs.prior.cinn import PRESETS as CINNS, Cinn
 from ccvs.prior.cvae import PRESETS as VAES, build_poke_vae
 from ccvs.prior.flow_matching import PRESETS as FLOWS, FlowMatching
-from ccvs.train.poke.video_codec import CRITICS, restore_video_parts, video_parts
+from ccvs.train.pieces import restore_parts, run_parts
+from ccvs.train.poke.video_codec import CRITICS
 from ccvs.train.poke_prior import cinn, cvae, flow_matching
 from ccvs.train.poke_prior.pairs import MotionClips, poke_batch, render_motion_clips
 
@@ -85,7 +86,7 @@ def test_cinn_resumes_exactly(data, frozen):
     half = cinn_run(cfg)
     for _, row in zip(range(3), cinn.train_cinn(half, frozen, batch_at(data), cfg)): pass
     again = cinn_run(cfg)
-    cinn.restore_cinn(again, cinn.cinn_parts(half))
+    restore_parts(again, run_parts(half))
     assert list(cinn.train_cinn(again, frozen, batch_at(data), cfg, start=3)) == rows[3:]
     for a, b in zip(whole.net.state_dict().values(), again.net.state_dict().values()): assert a.equal(b)
 
@@ -102,7 +103,7 @@ def test_flow_matching_resumes_exactly(data, frozen):
     half = flow_run(cfg)
     for _, row in zip(range(3), flow_matching.train_flow(half, frozen, batch_at(data), cfg)): pass
     again = flow_run(cfg)
-    flow_matching.restore_flow(again, flow_matching.flow_parts(half))
+    restore_parts(again, run_parts(half))
     assert list(flow_matching.train_flow(again, frozen, batch_at(data), cfg, start=3)) == rows[3:]
     for a, b in zip(whole.averaged.net.parameters(), again.averaged.net.parameters()): assert a.equal(b)
 
@@ -132,5 +133,5 @@ def test_the_baseline_learns_and_resumes_exactly(data):
     half = vae_run(cfg)
     for _, row in zip(range(20), cvae.train_vae(half, batch_at(data, 2), cfg)): pass
     again = vae_run(cfg)
-    restore_video_parts(again, video_parts(half))
+    restore_parts(again, run_parts(half))
     assert list(cvae.train_vae(again, batch_at(data, 2), cfg, start=20)) == rows[20:]

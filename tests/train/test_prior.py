@@ -9,9 +9,8 @@ import torch
 from ccvs.control.layout import training_segments
 from ccvs.core.config import override
 from ccvs.prior.transformer import PRESETS as TRANSFORMERS, build_transformer, plain_segments
-from ccvs.train.pieces import latest_checkpoint, load_checkpoint, save_checkpoint
-from ccvs.train.prior import PRESETS, PriorLoopCfg, encode_clips, held_out_loss, lean_on_previous, prior_parts, rate_at, \
-    restore_prior, start_prior, train_prior
+from ccvs.train.pieces import latest_checkpoint, load_checkpoint, restore_parts, run_parts, save_checkpoint
+from ccvs.train.prior import PRESETS, PriorLoopCfg, encode_clips, held_out_loss, lean_on_previous, rate_at, start_prior, train_prior
 
 SHORT = override(PRESETS['tiny'], steps=12, warmup=4)
 
@@ -52,9 +51,9 @@ def test_stopping_changes_nothing(stops, tmp_path):
     run, pieces, start = fresh(SHORT), [], 0
     for stop in (*stops, SHORT.steps):
         pieces += list(islice(train_prior(run, codes, SHORT, start=start), stop - start))
-        save_checkpoint(tmp_path, stop, prior_parts(run))
+        save_checkpoint(tmp_path, stop, run_parts(run))
         saved, run = load_checkpoint(latest_checkpoint(tmp_path)), fresh(SHORT)
-        restore_prior(run, saved.parts)
+        restore_parts(run, saved.parts)
         start = saved.step
     assert pieces == rows
     for after, wanted in zip((run.net, run.averaged.net), (whole.net, whole.averaged.net)):

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../../nbs/60_train/60_pieces/609_init.ipynb #adc07deb
-from .checkpoints import Checkpoint, join_state, latest_checkpoint, load_checkpoint, save_checkpoint, split_state, why_invalid
+from .checkpoints import (Checkpoint, join_state, latest_checkpoint, load_checkpoint, restore_parts, run_parts,
+                                           save_checkpoint, split_state, why_invalid)
 from .steps import Ema, every, lazy_adam, lazy_ratio, seed_step
 from .tracker import Tracker, read_metrics

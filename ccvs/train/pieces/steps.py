@@ -10,7 +10,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...core.seed import torch_rng
 
@@ -30,6 +30,10 @@ class Ema:
         slow, fast = list(self.net.parameters()), [p.detach() for p in net.parameters()]
         torch._foreach_mul_(slow, self.decay)
         torch._foreach_add_(slow, fast, alpha=1 - self.decay)
+
+    def state_dict(self) -> dict[str, Tensor]: return self.net.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: self.net.load_state_dict(state)
 
 # %% ../../../nbs/60_train/60_pieces/600_steps.ipynb #540ec355
 def lazy_ratio(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CRITICS', 'Likelihood', 'ImageLoopCfg', 'ImageRun', 'start_image_run', 'last_weight', 'last_bias',
-           'critic_turn', 'no_distance', 'image_step', 'train_image_encoder', 'image_parts', 'restore_image_parts']
+           'critic_turn', 'no_distance', 'image_step', 'train_image_encoder']
 
 # %% ../../../nbs/60_train/68_poke/681_image_encoder.ipynb #c35b74fc
 from collections.abc import Callable, Iterator
@@ -162,13 +162,3 @@ def train_image_encoder(
         images = batch['clip'][torch.arange(B), torch.randint(T, (B,))].to(device).float() / 127.5 - 1
         terms = image_step(run, images, cfg, judged=step >= cfg.critic_from, perceptual=perceptual, at=at)
         yield dict(step=step, **{name: value.item() for name, value in terms.items()})
-
-# %% ../../../nbs/60_train/68_poke/681_image_encoder.ipynb #73af7e48
-def image_parts(run: ImageRun) -> dict[str, dict]:
-    "State of every part of a run, for a checkpoint."
-    return {name: part.state_dict() for name, part in run._asdict().items()}
-
-# %% ../../../nbs/60_train/68_poke/681_image_encoder.ipynb #e7711640
-def restore_image_parts(run: ImageRun, states: dict[str, dict]) -> None:
-    "Put the states of a checkpoint back into a run."
-    for name, part in run._asdict().items(): part.load_state_dict(states[name])

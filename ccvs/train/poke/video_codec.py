@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CRITICS', 'VideoLoopCfg', 'VideoRun', 'start_video_run', 'Choices', 'draw_choices', 'clip_turn',
-           'patch_turn', 'clip_judgement', 'Joined', 'critic_turns', 'video_step', 'rate_at', 'train_video_codec',
-           'video_parts', 'restore_video_parts']
+           'patch_turn', 'clip_judgement', 'Joined', 'critic_turns', 'video_step', 'rate_at', 'train_video_codec']
 
 # %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #4bdb5430
 from collections.abc import Callable, Iterator
@@ -220,13 +219,3 @@ def train_video_codec(
         joined = Joined(step >= cfg.clip_from, step >= cfg.patch_from)
         terms = video_step(run, clips, choices, cfg, rate=rate, joined=joined, perceptual=perceptual)
         yield dict(step=step, rate=rate, **{name: value.item() for name, value in terms.items()})
-
-# %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #b9a15401
-def video_parts(run: VideoRun) -> dict[str, dict]:
-    "State of every part of a run, for a checkpoint."
-    return {name: part.state_dict() for name, part in run._asdict().items()}
-
-# %% ../../../nbs/60_train/68_poke/680_video_codec.ipynb #e2fce778
-def restore_video_parts(run: VideoRun, states: dict[str, dict]) -> None:
-    "Put the states of a checkpoint back into a run."
-    for name, part in run._asdict().items(): part.load_state_dict(states[name])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CinnLoopCfg', 'rate_at', 'Frozen', 'latent_and_condition', 'posterior_noise', 'CinnRun', 'start_cinn',
-           'cinn_parts', 'restore_cinn', 'train_cinn']
+           'train_cinn']
 
 # %% ../../../nbs/60_train/69_poke_prior/691_cinn.ipynb #dd935dd1
 from collections.abc import Callable, Iterator
@@ -84,17 +84,6 @@ class CinnRun(NamedTuple):
 def start_cinn(net: Cinn, cfg: CinnLoopCfg) -> CinnRun:
     "Optimiser for a fresh run (iPOKE spec 4.10)."
     return CinnRun(net, Adam(net.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay, amsgrad=True))
-
-# %% ../../../nbs/60_train/69_poke_prior/691_cinn.ipynb #5f3631cc
-def cinn_parts(run: CinnRun) -> dict[str, dict]:
-    "State of every part of a run, for a checkpoint."
-    return dict(net=run.net.state_dict(), steps=run.steps.state_dict())
-
-# %% ../../../nbs/60_train/69_poke_prior/691_cinn.ipynb #3ee15af6
-def restore_cinn(run: CinnRun, states: dict[str, dict]) -> None:
-    "Put the states of a checkpoint back into a run."
-    run.net.load_state_dict(states['net'])
-    run.steps.load_state_dict(states['steps'])
 
 # %% ../../../nbs/60_train/69_poke_prior/691_cinn.ipynb #db7e013b
 def train_cinn(
