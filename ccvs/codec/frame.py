@@ -173,7 +173,7 @@ PRESETS = {
     #                     size  widths                             latent     codes           motion estimators
     'tiny':     FrameCodecCfg(32,  (8, 8, 16, 16),                 latent_width=16,  codes=32,    motion_widths=(8, 8, 8)),
     'worlds64': FrameCodecCfg(64,  (16, 48, 128, 256),             latent_width=64,  codes=1024,  motion_widths=(16, 16, 8)),
-    'worlds32': FrameCodecCfg(32,  (24, 48),                       latent_width=48,  codes=512,   motion_widths=(16, 16, 8)),
+    'worlds32': FrameCodecCfg(32,  (24, 48),                       latent_width=48,  codes=64,    motion_widths=(16, 16, 8)),
     'bair':     FrameCodecCfg(256, (128, 128, 256, 256, 512, 512), latent_width=512, codes=1024),
     'ucf':      FrameCodecCfg(256, (128, 128, 256, 256, 512, 512), latent_width=512, codes=1024),
     'drums':    FrameCodecCfg(128, (128, 128, 256, 256, 512),      latent_width=512, codes=1024),

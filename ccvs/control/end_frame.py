@@ -45,7 +45,7 @@ def end_control(
         last = begin + stream + (torch.rand(batch) * (total - stream - begin)).long()
         rows, frames = torch.arange(batch)[:, None], begin[:, None] + torch.arange(stream)
         control = None if windows.control is None else windows.control[rows.to(device), frames.to(device)]
-        kept = windows._replace(codes=windows.codes[rows.to(device), frames.to(device)], first=windows.first + begin.to(windows.first.device), control=control)
+        kept = windows._replace(codes=windows.codes[rows.to(device), frames.to(device)], first=windows.first + windows.stride * begin.to(windows.first.device), control=control)
         if share < 1 and torch.rand(()) >= share: return kept, None
         return kept, end_prefix(windows.codes[rows[:, 0].to(device), last.to(device)], (last - begin).to(device), cfg)
     return place

@@ -122,6 +122,7 @@ class Windows(NamedTuple):
     rows: Tensor                   # (B,) which clip
     first: Tensor                  # (B,) its first frame in the window
     control: Tensor | None = None  # (B, T, S)
+    stride: int = 1                # frames of the clip from one to the next
 
 Control = Callable[[Windows], tuple[Windows, Prefix | None]]  # the windows, changed or not, and what it puts before the stream
 
@@ -135,7 +136,7 @@ def token_control(
 ) -> Control:
     "Tokens that travel with the frames; what they mean, only their maker knows."
     def place(windows: Windows) -> tuple[Windows, None]:
-        frames = windows.first[:, None] + torch.arange(windows.codes.shape[1], device=windows.first.device)
+        frames = windows.first[:, None] + windows.stride * torch.arange(windows.codes.shape[1], device=windows.first.device)
         return windows._replace(control=control[windows.rows[:, None], frames].to(windows.codes.device).long()), None
     return place
 

@@ -101,6 +101,7 @@ def sequence_terms(
     logits: Tensor,               # (B, N - 1, K) at every position but the last
     segments: Sequence[Segment],  # N tokens in all
     control_vocab: int = 0,       # control tokens are told apart by the first so many logits
+    weight: Tensor | None = None,  # (B, N) what each token counts; None: all alike
 ) -> dict[Table, Tensor]:         # scalars, nats per token
     "Mean cross-entropy of the predicted tokens of each alphabet (CCVS spec 7.4); ValueError if nothing is predicted."
     sizes = {Table.FRAME: logits.shape[-1], Table.CONTROL: control_vocab}
@@ -109,8 +110,12 @@ def sequence_terms(
     for table, row in targets.items():
         row += [part.tokens if part.predicted and part.table is table else torch.full_like(part.tokens, -100)
                 for part in segments]  # -100: what cross_entropy ignores
-    return {table: F.cross_entropy(logits[..., :sizes[table]].flatten(0, 1), torch.cat(row, 1)[:, 1:].flatten())
-            for table, row in targets.items()}
+    def mean(table: Table, row: list[Tensor]) -> Tensor:
+        wanted, given = torch.cat(row, 1)[:, 1:].flatten(), logits[..., :sizes[table]].flatten(0, 1)
+        if weight is None: return F.cross_entropy(given, wanted)
+        counts = weight[:, 1:].flatten() * (wanted >= 0)
+        return (F.cross_entropy(given, wanted, reduction='none') * counts).sum() / counts.sum()
+    return {table: mean(table, row) for table, row in targets.items()}
 
 # %% ../../nbs/40_prior/40_transformer.ipynb #7681499d
 def embedding_table(
@@ -160,12 +165,14 @@ class Transformer(nn.Module):
     def forward(self, segments: Sequence[Segment]) -> Tensor:  # (B, N, K) at every position, for the token after it
         return self.head(self.ln_f(self.read(self.embed(segments))))
 
-    def terms(self, segments: Sequence[Segment]) -> dict[Table, Tensor]:  # the last token predicts nothing and is not fed
-        logits = self.head(self.ln_f(self.read(self.embed(segments)[:, :-1])))
-        return sequence_terms(logits, segments, self.cfg.control_vocab)
+    def terms(self, segments: Sequence[Segment], seen: Sequence[Segment] | None = None, weight: Tensor | None = None) -> dict[Table, Tensor]:
+        "Nats per token of each alphabet; `seen`: what is read instead of the truth."
+        logits = self.head(self.ln_f(self.read(self.embed(seen or segments)[:, :-1])))    # the last token predicts nothing and is not fed
+        return sequence_terms(logits, segments, self.cfg.control_vocab, weight)
 
-    def loss(self, segments: Sequence[Segment]) -> Tensor:  # scalar: both alphabets count alike
-        return torch.stack([*self.terms(segments).values()]).sum()
+    def loss(self, segments: Sequence[Segment], seen: Sequence[Segment] | None = None, weight: Tensor | None = None) -> Tensor:
+        "A scalar: both alphabets count alike."
+        return torch.stack([*self.terms(segments, seen, weight).values()]).sum()
 
 # %% ../../nbs/40_prior/40_transformer.ipynb #93623867
 def build_transformer(
@@ -196,7 +203,7 @@ PRESETS = {
     #                               vocab  layers  heads  width  grid   frames  capacity
     'tiny':         TransformerCfg(    32,     2,     4,    32,  (4, 4),   20,      320),
     'worlds64':     TransformerCfg(  1024,     3,     6,   192,  (8, 8),    8,      512),
-    'worlds32': TransformerCfg(  512,     3,     6,   192,  (16, 16), 16,      768),
+    'worlds32':     TransformerCfg(    64,     3,     6,   192,  (16, 16), 16,     1024),
     'bair':         TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1024),
     'bair_state':   TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1056, control_vocab=128, control_tokens=2),
     'bair_nothing': TransformerCfg(  1024,    24,    16,  1024,  (8, 8),   16,     1024, start=True),
