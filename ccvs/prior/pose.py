@@ -75,11 +75,6 @@ class Pose(nn.Module):
         "Tokens to numbers."
         return self.quantizer.embedding(codes)[..., 0]
 
-    @property
-    def places(self) -> Tensor:  # (bins,) in [0, 1]
-        "What each token stands for."
-        return self.decode(torch.arange(self.cfg.bins, device=self.quantizer.embedding.weight.device)[:, None]).flatten().detach()
-
     def loss(self, z_q: Tensor, true: Tensor) -> PoseLoss:  # (..., Z, h, w), (..., axes)
         "Squared error, and the scalars drawn to where they are needed."
         found = self.estimate(z_q)

@@ -166,12 +166,10 @@ class Transformer(nn.Module):
         return self.head(self.ln_f(self.read(self.embed(segments))))
 
     def terms(self, segments: Sequence[Segment], seen: Sequence[Segment] | None = None, weight: Tensor | None = None) -> dict[Table, Tensor]:
-        "Nats per token of each alphabet; `seen`: what is read instead of the truth."
-        logits = self.head(self.ln_f(self.read(self.embed(seen or segments)[:, :-1])))    # the last token predicts nothing and is not fed
+        logits = self.head(self.ln_f(self.read(self.embed(seen or segments)[:, :-1])))    # the last token predicts nothing and is not fed; seen: read instead of the truth
         return sequence_terms(logits, segments, self.cfg.control_vocab, weight)
 
-    def loss(self, segments: Sequence[Segment], seen: Sequence[Segment] | None = None, weight: Tensor | None = None) -> Tensor:
-        "A scalar: both alphabets count alike."
+    def loss(self, segments: Sequence[Segment], seen: Sequence[Segment] | None = None, weight: Tensor | None = None) -> Tensor:  # both alphabets count alike
         return torch.stack([*self.terms(segments, seen, weight).values()]).sum()
 
 # %% ../../nbs/40_prior/40_transformer.ipynb #93623867

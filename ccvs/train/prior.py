@@ -40,6 +40,7 @@ class PriorLoopCfg:
     copy_first: bool = False    # begin with a transformer that repeats the previous frame, see `ccvs.train.lean`
     moving: float = 1.          # what a code counts that is not what it was one frame ago
     stale: float = 0.           # up to this share of the codes that are read are those of one frame ago: what was drawn before may be wrong
+    told: float = 1.            # what the loss of control tokens counts; little, if they will be given
     max_stride: int = 1         # windows may leave out frames: every one, every second, ... up to every so many
     bfloat16: bool = False      # multiply matrices in 16 bits: on a CPU that can, a step takes 0.6 of the time
 
@@ -48,7 +49,7 @@ PRESETS = {
     #                        steps    batch      rate
     'tiny':     PriorLoopCfg(20,      batch=4,   lr=1e-3, warmup=5,   decay=True, ema=.9),
     'worlds64': PriorLoopCfg(4_500,   batch=8,   lr=1e-3, warmup=50,  decay=True, ema=.995, weight_decay=.05, given=2, copy_first=True, bfloat16=True),
-    'worlds32': PriorLoopCfg(7_000,   batch=4,   lr=1.5e-3, warmup=50, decay=True, ema=.995, weight_decay=.05, given=1, copy_first=True, bfloat16=True, moving=1.5, stale=.3, max_stride=2),
+    'worlds32': PriorLoopCfg(7_000,   batch=4,   lr=1.5e-3, warmup=50, decay=True, ema=.995, weight_decay=.05, given=1, copy_first=True, bfloat16=True, moving=1.5, stale=.3, told=.1, max_stride=2),
     'bair':     PriorLoopCfg(200_000, batch=16,  lr=1e-5),
     'kinetics': PriorLoopCfg(800_000, batch=16,  lr=1e-5),
     'drums':    PriorLoopCfg(200_000, batch=8,   lr=1e-5),
@@ -150,7 +151,8 @@ def train_prior(
         windows = sample_codes(codes, cfg.batch, frames or net.cfg.window, torch_rng(seed, 'clips', step), cfg.max_stride)
         segments = lay_out(windows._replace(codes=windows.codes.long().to(device)), controls, net.cfg, cfg.given)
         seen, weight = disturb(segments, net.cfg.unit, cfg.stale, cfg.moving) if cfg.stale or cfg.moving != 1 else (None, None)
-        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.bfloat16): loss = net.loss(segments, seen, weight)
+        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.bfloat16): terms = net.terms(segments, seen, weight)
+        loss = torch.stack([term * (cfg.told if table is Table.CONTROL else 1.) for table, term in terms.items()]).sum()
         rate = rate_at(step, cfg)
         for group in run.steps.param_groups: group['lr'] = cfg.lr * rate
         run.steps.zero_grad(set_to_none=True); loss.backward(); run.steps.step()

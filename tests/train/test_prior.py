@@ -10,7 +10,7 @@ from ccvs.control.layout import training_segments
 from ccvs.core.config import override
 from ccvs.prior.transformer import PRESETS as TRANSFORMERS, build_transformer, plain_segments
 from ccvs.train.pieces import latest_checkpoint, load_checkpoint, restore_parts, run_parts, save_checkpoint
-from ccvs.train.prior import PRESETS, PriorLoopCfg, encode_clips, held_out_loss, lean_on_previous, rate_at, start_prior, train_prior
+from ccvs.train.prior import PRESETS, PriorLoopCfg, disturb, encode_clips, held_out_loss, rate_at, sample_codes, start_prior, train_prior
 
 SHORT = override(PRESETS['tiny'], steps=12, warmup=4)
 
@@ -87,22 +87,6 @@ def test_codes_of_mirrored_clips_come_last():
     assert not torch.equal(codes[3:], codes[:3])
 
 
-def test_a_leaning_transformer_repeats_what_stands_still():
-    "Frames of random codes that never change: after the first, every code is the likeliest one, and no gradient step was taken."
-    cfg = override(TRANSFORMERS['worlds64'], vocab=256, grid=(4, 4), capacity=128)
-    net = build_transformer(cfg, torch.Generator().manual_seed(0))
-    still = torch.randint(256, (4, 16), generator=torch.Generator().manual_seed(1)).repeat(1, 8)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        before, after = (model(plain_segments(still, cfg))[:, 16:-1].argmax(-1) == still[:, 17:] for model in (net, lean_on_previous(deepcopy(net))))
-    assert before.float().mean() < .1
-    assert after.float().mean() > .9     # the first slot of a frame is looked up one frame too late
-
-
-def test_leaning_needs_four_heads():
-    with pytest.raises(ValueError, match='4 heads'): lean_on_previous(build_transformer(override(TRANSFORMERS['tiny'], heads=2)))
-
-
 def test_given_frames_are_read_but_not_learnt():
     cfg, codes = TRANSFORMERS['tiny'], toy_codes().flatten(1).long()
     net = build_transformer(cfg, torch.Generator().manual_seed(0))
@@ -114,19 +98,44 @@ def test_given_frames_are_read_but_not_learnt():
     assert held_out_loss(net, toy_codes(), given=2) == pytest.approx(wanted.item(), abs=1e-5)
 
 
-def test_a_leaning_transformer_is_not_disturbed_by_control_tokens():
-    "Two tokens before every frame, and an end frame and a start token before them all: still the previous frame is repeated."
-    from ccvs.control.end_frame import end_prefix
-    from ccvs.control.layout import join_prefixes, start_prefix, weave
-    cfg = override(TRANSFORMERS['worlds64'], vocab=256, grid=(4, 4), frames=12, capacity=160, control_vocab=32, control_tokens=2, start=True)
-    source = torch.Generator().manual_seed(1)
-    still, end = torch.randint(256, (4, 16), generator=source).repeat(1, 8), torch.randint(256, (4, 4, 4), generator=source)
+def test_stale_codes_are_read_but_the_true_ones_are_asked_for():
+    "With everything stale each frame reads as the one before it; given frames stay true; codes that moved count more."
+    from ccvs.control.layout import weave
+    cfg = override(TRANSFORMERS['tiny'], grid=(2, 2), control_vocab=8, control_tokens=1)
+    codes = torch.arange(4).repeat_interleave(4)[None].repeat(2, 1)
+    codes[0, 8:12] = codes[0, 4:8]                                       # the first clip stands still once
+    segments = training_segments(weave(codes, torch.arange(8).view(2, 4, 1), cfg), [], cfg, given=2)
     torch.manual_seed(0)
-    net = lean_on_previous(build_transformer(cfg, torch.Generator().manual_seed(0)))
-    before = join_prefixes(start_prefix(cfg, 4, still.device), end_prefix(end, 9, cfg))(0)
-    segments = training_segments(weave(still, torch.randint(32, (4, 8, 2), generator=source), cfg), before, cfg)
-    with torch.no_grad(): logits = net(segments)
-    codes = torch.cat([part.tokens if part.table == 0 else torch.full_like(part.tokens, -1) for part in segments], 1)
-    learnt = torch.arange(codes.shape[1]) >= 1 + 16 + 18 + 2                  # after the prefix and the first frame
-    right = (logits[:, :-1, :256].argmax(-1) == codes[:, 1:])[:, learnt[1:] & (codes[0, 1:] >= 0)]
-    assert right.float().mean() > .9
+    seen, weight = disturb(segments, cfg.unit, 1e9, 3.)
+    frames = lambda parts: torch.cat([part.tokens for part in parts if part.table == 0], 1).view(2, 4, 4)[..., 0].tolist()
+    assert frames(segments) == [[0, 1, 1, 3], [0, 1, 2, 3]] and frames(seen) == [[0, 1, 1, 1], [0, 1, 1, 2]]
+    assert weight.view(2, 4, 5)[..., 1:].mean(-1).tolist() == [[1, 1, 1, 3], [1, 1, 3, 3]] and (weight.view(2, 4, 5)[..., 0] == 1).all()
+    assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(segments, seen) if a.table != 0)
+
+
+def test_nothing_stale_and_nothing_heavier_changes_no_loss():
+    net, segments = fresh(SHORT).net, plain_segments(toy_codes().flatten(1).long(), TRANSFORMERS['tiny'])
+    seen, weight = disturb(segments, 16, 0., 1.)
+    assert net.loss(segments, seen, weight).item() == pytest.approx(net.loss(segments).item(), abs=1e-6)
+    seen, weight = disturb(segments, 16, 1., 1.)
+    assert abs(net.loss(segments, seen, weight).item() - net.loss(segments).item()) > 1e-4
+
+
+def test_windows_may_leave_out_frames_and_control_tokens_go_with_them():
+    from ccvs.control.layout import token_control
+    codes = torch.arange(3 * 10).view(3, 10, 1, 1)
+    place, source, found = token_control(codes.flatten(2)), torch.Generator().manual_seed(0), set()
+    for _ in range(40):
+        windows = sample_codes(codes, 5, 4, source, max_stride=9)
+        steps = windows.codes[..., 0, 0].diff(dim=1)
+        assert (steps == windows.stride).all() and torch.equal(place(windows)[0].control, windows.codes.flatten(2))
+        found.add(windows.stride)
+    assert found == {1, 2, 3}                                             # a fourth would not fit into ten frames
+
+
+def test_a_run_that_is_disturbed_resumes_to_the_last_bit(tmp_path):
+    cfg = override(SHORT, stale=.5, moving=2., max_stride=2)
+    whole = list(train_prior(fresh(cfg), toy_codes(frames=6), cfg, frames=3))
+    run = fresh(cfg)
+    part = list(islice(train_prior(run, toy_codes(frames=6), cfg, frames=3), 5))
+    assert part + list(train_prior(run, toy_codes(frames=6), cfg, frames=3, start=5)) == whole

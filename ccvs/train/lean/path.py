@@ -58,10 +58,11 @@ class Cut:
     @property
     def rows(self) -> tuple[int, ...]: return tuple(range(1, min(7, min(self.cfg.grid) // 2)))   # turns of the circles of y
     @property
-    def slots(self) -> tuple[int, ...]: return self.rows + tuple(self.cfg.grid[1] * turns for turns in self.rows)  # and of x: once round for every row
+    def slots(self) -> tuple[int, ...]: return self.rows + tuple(self.cfg.grid[0] * turns for turns in self.rows)  # and of x: once round for every row
     @property
     def paces(self) -> tuple[int, ...]:
-        return tuple(torch.linspace(3, self.cfg.frames - 2, self.size // 2 - len(self.slots) - 1).round().int().tolist())  # of time, quick enough to tell neighbours apart
+        count = self.size // 2 - max(len(self.slots) + 1, STEPS)    # with the slots they leave a gate's channel in one head, with the distances they fill another
+        return tuple(torch.linspace(3, self.cfg.frames - 2, count).round().int().tolist())  # of time, quick enough to tell neighbours apart
     def axis(self, part: slice, number: int) -> slice:  # 0: y, 1: x
         return slice(part.start + 2 * len(self.rows) * number, part.start + 2 * len(self.rows) * (number + 1))
 
