@@ -49,6 +49,11 @@ class Plan(NamedTuple):
     needs_end: bool = True
     labels: tuple[str, ...] = ()
 
+    @property
+    def places(self) -> Tensor | None:
+        "(bins,) what each control token stands for, in [0, 1], if it is a place."
+        return None if self.pose is None else self.pose.decode(torch.arange(self.pose.cfg.bins, device=self.pose.quantizer.embedding.weight.device))
+
 # %% ../../../nbs/60_train/69_steered/692_controls.ipynb #bf53a5df
 def with_tokens(plan: Plan, tokens: Tensor, vocab: int) -> Plan:  # tokens (N, T, S)
     "A transformer with room for control tokens, and the tokens of every clip; ValueError if it has another kind already."
