@@ -1,4 +1,5 @@
 "Each stage that leads a model learns one small batch by heart, repeats itself, and does not notice that it was stopped."
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -13,10 +14,11 @@ from ccvs.core.seed import torch_rng
 from ccvs.data.sound import sound_slices
 from ccvs.data.worlds import render
 from ccvs.prior.pose import PRESETS as POSES, build_pose
-from ccvs.prior.transformer import TransformerCfg, build_transformer
+from ccvs.prior.transformer import PRESETS as TRANSFORMERS, TransformerCfg, build_transformer
 from ccvs.synth.sampling import SamplingCfg, generate
 from ccvs.train.pieces import latest_checkpoint, load_checkpoint, restore_parts, run_parts, save_checkpoint
 from ccvs.train.prior import PriorLoopCfg, held_out_loss, start_prior, train_prior
+from ccvs.train.steered.controls import Plan
 from ccvs.train.steered.pose import Places, PoseLoopCfg, pose_error, start_pose, train_pose
 from ccvs.train.steered.sound import SoundLoopCfg, sample_slices, sound_error, start_sound, train_sound
 
@@ -166,3 +168,16 @@ def test_known_paths_are_those_of_the_clips_and_of_their_mirror_images(tmp_path)
     arm = torch.as_tensor(clips.side(1, 'state'))[2:7].float()
     assert (found[0] - arm).abs().max() <= .5 + 1e-4                                       # half of 32 pixels / 32 bins
     assert (found[1] - torch.stack([31 - arm[:, 0], arm[:, 1]], 1)).abs().max() <= .5 + 1e-4
+
+
+def test_told_says_what_control_tokens_count():
+    steer, cfg = torch.randint(8, (16, 6, 1), generator=torch_rng(5)), TransformerCfg(**SIZES, capacity=30, control_vocab=8, control_tokens=1)
+    losses = [next(train_prior(start_prior(build_transformer(cfg, torch.Generator().manual_seed(0)), LOOP), painted(steer[..., 0]), replace(LOOP, told=told),
+                               controls=[token_control(steer)]))['loss'] for told in (0., .5, 1.)]
+    assert losses[0] < losses[1] < losses[2] and losses[1] == pytest.approx((losses[0] + losses[2]) / 2, rel=1e-5)
+
+
+def test_a_plan_with_a_path_says_what_its_tokens_stand_for():
+    pose = build_pose(POSES['tiny'])
+    with torch.no_grad(): pose.quantizer.embedding.weight.copy_(torch.rand(POSES['tiny'].bins, 1))
+    assert torch.equal(Plan(TRANSFORMERS['tiny'], pose=pose).places, pose.quantizer.embedding.weight[:, 0]) and Plan(TRANSFORMERS['tiny']).places is None
