@@ -96,7 +96,8 @@ def start_prior(
     places: Tensor | None = None,  # (control_vocab,) what each control token stands for, in [0, 1], if the control is a path
 ) -> PriorRun:
     "Optimiser and averaged weights for a fresh run (CCVS spec 7.4)."
-    if cfg.copy_first: lean_on_previous(net) if places is None else lean_on_path(net, places)
+    device = next(net.parameters()).device
+    if cfg.copy_first: (lean_on_previous(net.cpu()) if places is None else lean_on_path(net.cpu(), places.cpu())).to(device)
     return PriorRun(net, Ema(net, cfg.ema), AdamW(parameter_groups(net, cfg.weight_decay), lr=cfg.lr, betas=(.9, .95)))
 
 # %% ../../nbs/60_train/63_prior.ipynb #b7c6f0ce

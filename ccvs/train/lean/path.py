@@ -228,7 +228,7 @@ def lean_on_path(
     sure: float = 8.,    # mean logit of the repeated code
 ) -> Transformer:
     "Set a fresh transformer so that it begins by repeating the previous frame, but for what is next to the tip: that goes along its path. ValueError if it is too small."
-    cut, size = Cut(net.cfg), net.cfg.width // net.cfg.heads
+    cut = Cut(net.cfg)
     for block in net.blocks[:2]:
         for part in (cut.code, cut.part(3), cut.same, cut.carried): block.attn.proj.weight[part] = block.mlp[3].weight[part] = 0
     write_tokens(net, cut, places)
