@@ -65,7 +65,8 @@ def _steps(model: nn.Module, codes: Tensor, path: Tensor | None, length: int | N
     whole = told is not None and length is not None and told.shape[1] > length
     if whole and told.shape[1] != given + length:
         raise ValueError(f'a path is for the {length} new frames or for all {given + length}, found one of {told.shape[1]} places: cut it')
-    if given and not whole: parts.append(seen_tokens(model.pose, model.codec.lookup(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])))
+    if given and not whole and told is not None and not model.cfg.sees: parts.append(told[:, :1].expand(-1, given, -1))
+    elif given and not whole: parts.append(seen_tokens(model.pose, model.codec.lookup(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])))
     if told is not None: parts.append(told)
     return torch.cat(parts, 1) if parts else None
 

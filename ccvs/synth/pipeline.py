@@ -41,6 +41,7 @@ class PredictorCfg:
     fps: float = 10.                          # of the clips it was trained on
     ends: bool = False                        # trained with an end frame before every clip, so it can be asked for one
     needs_end: bool = True                    # and cannot do without; False: some of these clips had none
+    sees: bool = True                         # its pose estimator tells where the arm is in given frames; False: it learnt from known positions, so there a path's first place counts
     labels: tuple[str, ...] = ()              # names of the transformer's classes, in order; empty: they go by number
     step_by_step: bool = False                # remember a new frame by the codes of its decoded picture, not by those it was decoded from
 

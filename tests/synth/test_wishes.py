@@ -180,3 +180,10 @@ def test_parts_that_do_not_belong_together():
 def test_nothing_to_begin_with():
     with pytest.raises(ValueError, match='cannot begin from nothing'): model().predict(None, 3)
     with pytest.raises(ValueError, match='needs a length'): next(model(ENDS).stream(clips(2, 3, 16, 16), end=clips(3, 16, 16)))
+
+
+def test_a_model_that_learnt_from_known_positions_takes_the_given_ones_from_its_path():
+    blind, line = model(replace(CFG, sees=False), pose=True), path(6)
+    told = torch.cat([line[:1].expand(2, -1), line])
+    assert torch.equal(blind.predict(clips(2, 3, 16, 16), 6, trajectory=line), blind.predict(clips(2, 3, 16, 16), 6, trajectory=told))
+    assert not torch.equal(blind.predict(clips(2, 3, 16, 16), 6, trajectory=line), model(pose=True).predict(clips(2, 3, 16, 16), 6, trajectory=line))

@@ -47,6 +47,7 @@ class Plan(NamedTuple):
     sound: SoundCodec | None = None
     ends: bool = False
     needs_end: bool = True
+    sees: bool = True
     labels: tuple[str, ...] = ()
 
     @property
@@ -82,7 +83,7 @@ def steered_by_known_path(plan: Plan, material: Material) -> Plan:
     paths = torch.stack([torch.as_tensor(clips.side(i, 'state', 0))[:count, :2].float() for i in range(len(clips))])     # in pixels of the clips
     mirrored = paths * paths.new_tensor([-1., 1.]) + paths.new_tensor([size[1] - 1., 0.])
     tokens = [path_tokens(pose, part, size, size) for part in (paths, mirrored)[:len(material.codes) // len(clips)]]
-    return with_tokens(plan, torch.cat(tokens), pose.cfg.bins)._replace(pose=pose)
+    return with_tokens(plan, torch.cat(tokens), pose.cfg.bins)._replace(pose=pose, sees=False)
 
 @torch.no_grad()
 def steered_by_sound(plan: Plan, material: Material) -> Plan:
