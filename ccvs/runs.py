@@ -174,7 +174,11 @@ def what_to_evaluate(
     folders = [Path(name) for name in what]
     if len(what) == 1 and all((folders[0]/side).is_dir() for side in ('real', 'fake')): folders = [folders[0]/'real', folders[0]/'fake']
     if len(folders) > 2: raise RunError(f'a model, or a folder of real and one of generated videos are evaluated, found {len(what)} names')
-    if len(folders) < 2 and what and can_be_poked(what[0]): return 'evaluate_poke', dict(model=what[0], data=what[0] if what[0].startswith('worlds/') else None)
-    if len(folders) < 2: return 'evaluate', dict(model=what[0] if what else None)
+    if len(folders) < 2:
+        model = what[0] if what else None
+        shipped = what and (Path(ccvs.__file__).parent/'models'/model).is_dir()
+        if what and not shipped and folders[0].is_dir(): model = str(folders[0].resolve())      # a run works elsewhere
+        if what and can_be_poked(model): return 'evaluate_poke', dict(model=model, data=model if model.startswith('worlds/') else None)
+        return 'evaluate', dict(model=model)
     if absent := [str(folder) for folder in folders if not folder.is_dir()]: raise RunError(f'{absent[0]} is no folder of videos')
     return 'evaluate_folders', dict(zip(('real', 'fake'), (str(folder.resolve()) for folder in folders)))

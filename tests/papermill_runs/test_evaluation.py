@@ -47,9 +47,12 @@ def test_a_detector_is_trained_and_measures_folders(videos, tmp_path, capsys):
     assert '<video' in (tmp_path/'out'/'report.html').read_text() or '<svg' in (tmp_path/'out'/'report.html').read_text()
 
 
-def test_what_is_evaluated_is_found_out_from_names(videos, tmp_path):
+def test_what_is_evaluated_is_found_out_from_names(videos, tmp_path, monkeypatch):
     assert what_to_evaluate([]) == ('evaluate', dict(model=None))
     assert what_to_evaluate(['worlds/pusher']) == ('evaluate', dict(model='worlds/pusher'))
+    (tmp_path/'trained').mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert what_to_evaluate(['./trained']) == ('evaluate', dict(model=str((tmp_path/'trained').resolve())))    # a run works in another folder
     two = what_to_evaluate([str(videos/'fake'), str(videos/'real')])
     assert two == ('evaluate_folders', dict(real=str((videos/'fake').resolve()), fake=str((videos/'real').resolve())))
     with pytest.raises(RunError, match='no folder'):
