@@ -50,7 +50,7 @@ PRESETS = {
     #                        memory of the decoder
     'tiny':     PredictorCfg(memory=2,  offsets=(1, 2), given=4),
     'worlds64': PredictorCfg(SamplingCfg(.7, slide=4), memory=3, offsets=(1, 2, 3), keep_first=2, given=4),
-    'worlds32': PredictorCfg(SamplingCfg(.7), memory=2, offsets=(1, 2), keep_first=1, given=1),
+    'worlds32': PredictorCfg(SamplingCfg(.4), memory=2, offsets=(1, 2), keep_first=1, given=1),
     'bair':     PredictorCfg(SamplingCfg(control=ChoiceCfg(top_k=10)), memory=15, offsets=tuple(range(1, 16)), given=1, fps=4.),
     'kinetics': PredictorCfg(memory=8,  offsets=tuple(range(1, 9)),  given=5),
     'drums':    PredictorCfg(memory=15, offsets=tuple(range(1, 16)), given=15, fps=30., keep_first=8),

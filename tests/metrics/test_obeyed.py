@@ -20,6 +20,7 @@ from ccvs.metrics.obeyed.asking import AskCfg, ask_ends, ask_hits, ask_labels, a
 from ccvs.metrics.obeyed.judging import MEASURED, check_asked, judge, number_lines
 from ccvs.prior.pose import PoseCfg, build_pose
 from ccvs.prior.transformer import TransformerCfg, build_transformer
+from ccvs.synth.load import load
 from ccvs.synth.pipeline import PRESETS, Predictor
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -148,3 +149,9 @@ def test_sound_at_another_rate_is_refused():
 
 def test_labels_of_another_world_are_refused():
     with pytest.raises(ValueError, match='classes'): ask_labels(toy(labels=3), range(1), CFG, None)
+
+
+def test_the_shipped_model_goes_where_it_is_told():
+    "What its card says, on three clips and six frames: with its path far nearer than without."
+    asked = ask_paths(load('worlds/pusher32'), range(1, 4), replace(CFG, given=1, length=6, batch=3)).rows
+    assert asked['told'].mean() < .6 * asked['untold'].mean() and asked['drawn'].mean() < .6 * asked['drawn_untold'].mean(), {name: rows.mean() for name, rows in asked.items()}
