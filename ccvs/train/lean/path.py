@@ -209,12 +209,12 @@ def carry_along(net: Transformer, cut: Cut, places: Tensor) -> None:
     attn, size, far, time, x = net.blocks[1].attn, cut.size, cut.far.start, cut.time, halfway(net, places, True)
     frame, gate, span = spread(x[:, 2:]), cut.place.stop - cut.place.start, time.stop - time.start
     look_at(attn, 0, cut, 1, 0, STRENGTH * frame)
-    attn.query.weight[gate, far + 2 * STEPS] = 30 * frame
+    attn.query.weight[gate, far + 2 * STEPS] = 30 * frame             # outdoes any place, but only next to the tip
     attn.key.weight[gate, cut.same.start:cut.same.start + 2] = size**.5 * spread(x[:, :2]) / MARK
     fetch(attn, 0, cut, cut.code, cut.same, frame)
     first, axes = clear_looks(attn, 1, size).start, torch.eye(2 * STEPS)
     rows, then = slice(first, first + 2 * STEPS), slice(first + 2 * STEPS, first + 2 * STEPS + span)
-    attn.query.weight[rows, far:far + 2 * STEPS] = 6.3 * frame * axes
+    attn.query.weight[rows, far:far + 2 * STEPS] = 6.3 * frame * axes  # sharp: a slot off must not count, nor a frame off
     own = axes.clone(); own[STEPS:, STEPS:] = torch.eye(STEPS).roll(2, 0); own[STEPS:STEPS + 2] = 0   # a token tells of the next slot, itself it is one slot further left
     attn.key.weight[rows, far:far + 2 * STEPS] = 6.3 * frame * own
     attn.query.weight[then, time], attn.key.weight[then, time] = 6 * frame * rotation(2 * cut.cfg.frames, cut.paces, -1), 6 * frame * torch.eye(span)
@@ -233,8 +233,8 @@ def lean_on_path(
         for part in (cut.code, cut.part(3), cut.same, cut.carried): block.attn.proj.weight[part] = block.mlp[3].weight[part] = 0
     write_tokens(net, cut, places)
     frame, control = spread(net.tok_emb.weight[0] + net.s_emb[0, 0] + net.t_emb[0, 0]), spread(net.state_tok_emb.weight[0] + net.state_s_emb[0, 0] + net.t_emb[0, 0])
-    for block, head, back, right, low in GLANCES[:len(GLANCES) if net.cfg.layers > 2 else -4]:
-        look_at(net.blocks[block].attn, head, cut, back, right + low * net.cfg.grid[1], STRENGTH * frame)
+    for block, head, back, right, low in GLANCES:
+        if block < net.cfg.layers: look_at(net.blocks[block].attn, head, cut, back, right + low * net.cfg.grid[1], STRENGTH * frame)
     fetch_tip(net, cut, places, frame, control)
     tell_distances(net, cut, places)
     carry_along(net, cut, places)
