@@ -133,7 +133,7 @@ def test_windows_may_leave_out_frames_and_control_tokens_go_with_them():
     assert found == {1, 2, 3}                                             # a fourth would not fit into ten frames
 
 
-def test_a_run_that_is_disturbed_resumes_to_the_last_bit(tmp_path):
+def test_a_run_that_is_disturbed_goes_on_where_it_stopped():
     cfg = override(SHORT, stale=.5, moving=2., max_stride=2)
     whole = list(train_prior(fresh(cfg), toy_codes(frames=6), cfg, frames=3))
     run = fresh(cfg)
