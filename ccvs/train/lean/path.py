@@ -34,8 +34,8 @@ class Cut:
 
     def __post_init__(self):
         cfg = self.cfg
-        if cfg.layers < 2 or cfg.heads < 6 or self.size < 32 or min(cfg.grid) < 6 or cfg.control_tokens != 2 or STEPS * sum(cfg.grid) + cfg.frame_tokens > 4 * cfg.width:
-            raise ValueError(f'leaning on a path takes 2 layers, 6 heads of 32 channels, a grid from 6 x 6 to 16 x 16 and x and y for each frame; found {cfg.layers} layers, {cfg.heads} heads of {self.size}, '
+        if cfg.layers < 2 or cfg.heads < 6 or self.size < 32 or min(cfg.grid) < 8 or max(cfg.grid) > 1.25 * min(cfg.grid) or cfg.control_tokens != 2 or STEPS * sum(cfg.grid) + cfg.frame_tokens > 4 * cfg.width:
+            raise ValueError(f'leaning on a path takes 2 layers, 6 heads of 32 channels, a grid from 8 x 8 to 16 x 16 with sides about as long, and x and y for each frame; found {cfg.layers} layers, {cfg.heads} heads of {self.size}, '
                              f'{cfg.grid[0]} x {cfg.grid[1]} and {cfg.control_tokens} control tokens: use others, or copy_first=False')
 
     def part(self, number: int) -> slice: return slice(number * self.size, (number + 1) * self.size)
@@ -196,11 +196,12 @@ def tell_distances(
             for i in range(len(slots)):
                 place, tip = (torch.zeros(4 * rings).index_copy(0, torch.arange(2 * rings) + 2 * rings * axis, part) for part in (where[axis][i], away[i]))
                 fire(next(units), place, tip, 1.4, cut.far.start + STEPS * axis + step)
-    wide = torch.arange(2 * rings) < 6     # slow circles only: one slot off is still near
+    slow = (rings + 1) // 2                # circles only: one slot off is still near
+    wide = torch.arange(2 * rings) < 2 * slow
     for row in range(h):
         for column in range(w):
             place = torch.cat([axis_circles(cut, 0, down[[row]] + column), axis_circles(cut, 1, across[[column]])], 1)[0]
-            tip = torch.cat([axis_circles(cut, 0, down[[row]])[0] * wide, where[1][column] * wide]) * rings / 3
+            tip = torch.cat([axis_circles(cut, 0, down[[row]])[0] * wide, where[1][column] * wide]) * rings / slow
             fire(next(units), place, tip, 3.1, cut.far.start + 2 * STEPS)
 
 # %% ../../../nbs/60_train/62_lean/621_path.ipynb #9f4ad5d2
